@@ -1,0 +1,37 @@
+/**
+ * The event port: what the engine tells whoever watches. Declared low so that every layer may call it.
+ *
+ * Events are integers, so that a call allocates nothing; names and field meanings are in EVENT_NAMES. The machine holds one
+ * nullable sink: `m.events?.emit(...)`.
+ */
+
+/** Trace events in the order of their numbers; fields a, b, c as listed. */
+export const EVENT_NAMES = [
+  /** a: mm id, b: region, c: packed pteIndex | kind << 9 (FAULT_KINDS in fault/). */
+  "page_fault",
+  /** a: head pfn, b: order, c: migratetype. */
+  "mm_page_alloc",
+  /** a: head pfn, b: order. */
+  "mm_page_free",
+  /** a: mm id, b: region. */
+  "split_pmd",
+  /** a: head pfn, b: order, c: 0 or a negative errno. */
+  "split_folio",
+  /** a: mm id, b: region, c: 1 if the region was huge. */
+  "zap",
+  /** a: allocated order, b: fallback order, c: 1 if the pageblock changed owner. */
+  "mm_page_alloc_extfrag",
+] as const;
+
+export type EventName = (typeof EVENT_NAMES)[number];
+export type EventId = number;
+
+/** Event numbers by name. */
+export const EVENT = Object.fromEntries(EVENT_NAMES.map((name, id) => [name, id])) as Readonly<
+  Record<EventName, EventId>
+>;
+
+/** Port: receives every event. Must not call back into the machine. */
+export interface EventSink {
+  emit(event: EventId, a: number, b: number, c: number): void;
+}

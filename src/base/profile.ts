@@ -1,0 +1,66 @@
+/**
+ * Behaviour profiles: what differs between kernel versions and the seeds' own designs, as named fields.
+ *
+ * A branch that needs one reads its field; nothing compares versions. A new difference is a new field here.
+ */
+
+export interface Profile {
+  readonly name: string;
+  /** Write to a huge zero PMD: map a THP in place, or split into 4K zero PTEs (ANON-084, ANON-085). */
+  readonly hugeZeroWrite: "allocate" | "split";
+  /** One MADV_DONTNEED call over a whole 2 MiB frees its emptied PTE table (ANON-061). */
+  readonly dontneedFreesTables: boolean;
+  /** Reuse of pages of large folios at copy-on-write without the exclusive flag (ANON-160, ANON-161). */
+  readonly cowReusesLargeFolio: boolean;
+  /** Copy-on-write of a huge PMD: split and copy 4K, or copy 2 MiB (ANON-158, ANON-159). */
+  readonly hugeCow: "split" | "copy";
+  /** madvise(MADV_HUGEPAGE) on a mapping that is not anonymous: 0 or EINVAL (ANON-041). */
+  readonly hugepageAdviceOnFile: "accept" | "EINVAL";
+  /** prctl(PR_SET_THP_DISABLE) knows PR_THP_DISABLE_EXCEPT_ADVISED (ANON-031). */
+  readonly prctlExceptAdvised: boolean;
+  /** Adding all PTE mappings of a folio in a locked VMA mlocks it (ANON-235). */
+  readonly mlocksPteMappedFolio: boolean;
+  /** Bit 56 of pagemap for a huge PMD is computed from its first subpage (ANON-250). */
+  readonly pagemapExclusivePerPmd: boolean;
+  /** MADV_GUARD_INSTALL and MADV_GUARD_REMOVE exist (ANON-274). */
+  readonly guardPages: boolean;
+  /** Total RAM below which THP starts disabled, in bytes (ANON-003). */
+  readonly smallMemoryBytes: number;
+}
+
+const LINUX_6_18: Profile = {
+  name: "linux-6.18",
+  hugeZeroWrite: "allocate",
+  dontneedFreesTables: true,
+  cowReusesLargeFolio: true,
+  hugeCow: "split",
+  hugepageAdviceOnFile: "accept",
+  prctlExceptAdvised: true,
+  mlocksPteMappedFolio: true,
+  pagemapExclusivePerPmd: true,
+  guardPages: true,
+  smallMemoryBytes: 512 * 1024 * 1024,
+};
+
+const LINUX_6_12: Profile = {
+  ...LINUX_6_18,
+  name: "linux-6.12",
+  hugeZeroWrite: "split",
+  dontneedFreesTables: false,
+  cowReusesLargeFolio: false,
+  prctlExceptAdvised: false,
+  mlocksPteMappedFolio: false,
+  pagemapExclusivePerPmd: false,
+  guardPages: false,
+};
+
+const SEED_2011: Profile = {
+  ...LINUX_6_12,
+  name: "seed-2011",
+  hugeCow: "copy",
+  hugepageAdviceOnFile: "EINVAL",
+  smallMemoryBytes: 1024 * 1024 * 1024,
+};
+
+/** All profiles; the first is the default. */
+export const PROFILES: readonly Profile[] = [LINUX_6_18, LINUX_6_12, SEED_2011];
