@@ -73,6 +73,8 @@ export interface SettingResult {
     readonly splitPmd: number;
     readonly splitFolio: number;
     readonly deferredSplit: number;
+    /** Anonymous memory at the peak of RSS, three things apart; absent if the replay did not classify it. */
+    readonly atPeak?: HugeUse;
   };
   /** null if the recording has no order of accesses. Extrapolated to the whole run. */
   readonly tlb: null | {
@@ -95,6 +97,18 @@ export interface SettingResult {
   readonly series: SettingSeries;
   /** Every vmstat counter and per-size statistic that is not 0, by kernel name. */
   readonly counters: Readonly<Record<string, number>>;
+}
+
+/** Permitted, eligible and in use, which reports must not mix up. Bytes; each is part of the one before. */
+export interface HugeUse {
+  /** Resident anonymous memory. */
+  readonly anonymousBytes: number;
+  /** In VMAs where the knobs, madvise and prctl allow a folio larger than 4 kB. */
+  readonly permittedBytes: number;
+  /** In a naturally aligned block of an allowed size that lies inside its VMA. */
+  readonly eligibleBytes: number;
+  /** Resident anonymous memory by size of the folio it lies in: "4kB", "64kB", "2048kB". Sums to anonymousBytes. */
+  readonly bySize: Readonly<Record<string, number>>;
 }
 
 export interface TimePart {
