@@ -1,7 +1,8 @@
 import { defineConfig } from "vitest/config";
 
-// "unit" is pure and quick; "command" builds and runs the command-line tool; "live" needs root on Linux and compares
-// with the running kernel, one file at a time because the kernel's knobs and counters are global.
+// "unit" is pure and quick; "scripts" holds the project's own checks; "command" builds and runs the command-line tool;
+// "live" needs root on Linux and compares with the running kernel, one file at a time because the kernel's knobs and
+// counters are global.
 export default defineConfig({
   test: {
     projects: [
@@ -13,6 +14,7 @@ export default defineConfig({
           testTimeout: 20_000,
         },
       },
+      { test: { name: "scripts", include: ["scripts/**/*.test.mjs"] } },
       { test: { name: "command", include: ["src/**/*.command.test.ts"], testTimeout: 120_000 } },
       {
         test: {

@@ -82,11 +82,13 @@ export interface FrameTable {
   readonly nrPagesMapped: Int32Array;
   /** FOLL_PIN pins of any page of it. Rows: heads of order > 0; a small folio adds 1024 to refcount instead. */
   readonly pincount: Int32Array;
-  /** First mm (id + 1, 0 none) remembered as mapping the folio, and its mappings (ANON-139). Rows: heads of order > 0. */
+  /** First mm (id + 1, 0 none) remembered as mapping the folio (ANON-139). Rows: heads of order > 0. */
   readonly sharer0: Int32Array;
+  /** Mappings by sharer0. Rows: as sharer0. */
   readonly sharer0Mapcount: Int32Array;
   /** Second mm remembered. Rows: heads of order > 0. */
   readonly sharer1: Int32Array;
+  /** Mappings by sharer1. Rows: as sharer1. */
   readonly sharer1Mapcount: Int32Array;
 }
 
