@@ -234,6 +234,7 @@ export interface PhysState {
   readonly nrCpus: number;
   /** CPU that runs now: whose per-CPU lists are used, and what numa_local compares with. */
   cpu: CpuId;
+  /** Node of each CPU, by CPU number. */
   readonly nodeOfCpu: Uint8Array;
   /** "off": every free merges at once and every allocation splits; frees are then seen by buddyinfo (PHYS-241). */
   readonly pcpMode: "on" | "off";
