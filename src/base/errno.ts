@@ -18,6 +18,7 @@ export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
 export const ENOSPC = 28;
+export const ENOSYS = 38;
 export const ERANGE = 34;
 export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
@@ -37,6 +38,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENODEV]: "ENODEV",
   [EINVAL]: "EINVAL",
   [ENOSPC]: "ENOSPC",
+  [ENOSYS]: "ENOSYS",
   [ERANGE]: "ERANGE",
   [EOVERFLOW]: "EOVERFLOW",
   [EOPNOTSUPP]: "EOPNOTSUPP",

@@ -40,42 +40,42 @@ export function isListEmpty(lists: IntLists, list: number): boolean {
 /** First row of a list, or -1. */
 export function listHead(lists: IntLists, list: number): number {
   const sentinel = lists.firstSentinel + list;
-  const row = lists.next[sentinel]!;
+  const row = lists.next[sentinel];
   return row === sentinel ? -1 : row;
 }
 
 /** Last row of a list, or -1. */
 export function listTail(lists: IntLists, list: number): number {
   const sentinel = lists.firstSentinel + list;
-  const row = lists.prev[sentinel]!;
+  const row = lists.prev[sentinel];
   return row === sentinel ? -1 : row;
 }
 
 /** Row after `row` in its list, or -1 at the tail. */
 export function listNext(lists: IntLists, row: number): number {
-  const next = lists.next[row]!;
+  const next = lists.next[row];
   return next >= lists.firstSentinel ? -1 : next;
 }
 
 /** Adds a row that is in no list at the head. */
 export function addHead(lists: IntLists, list: number, row: number): void {
-  linkBetween(lists, row, lists.firstSentinel + list, lists.next[lists.firstSentinel + list]!);
+  linkBetween(lists, row, lists.firstSentinel + list, lists.next[lists.firstSentinel + list]);
 }
 
 /** Adds a row that is in no list at the tail. */
 export function addTail(lists: IntLists, list: number, row: number): void {
-  linkBetween(lists, row, lists.prev[lists.firstSentinel + list]!, lists.firstSentinel + list);
+  linkBetween(lists, row, lists.prev[lists.firstSentinel + list], lists.firstSentinel + list);
 }
 
 /** Adds a row that is in no list behind `after`, a member of the wanted list. */
 export function addAfter(lists: IntLists, after: number, row: number): void {
-  linkBetween(lists, row, after, lists.next[after]!);
+  linkBetween(lists, row, after, lists.next[after]);
 }
 
 /** Takes a row out of the list it is in. */
 export function unlink(lists: IntLists, row: number): void {
-  const next = lists.next[row]!;
-  const prev = lists.prev[row]!;
+  const next = lists.next[row];
+  const prev = lists.prev[row];
   lists.next[prev] = next;
   lists.prev[next] = prev;
 }

@@ -83,8 +83,8 @@ export function createPageTables(): PageTables {
 export function pmdTableOf(tables: PageTables, root: number, region: number): number {
   const pgdSlot = root * 512 + (region >>> 18);
   if (tables.flags[pgdSlot] === 0) return NO_TABLE;
-  const pudSlot = tables.payload[pgdSlot]! * 512 + ((region >>> 9) & 511);
-  return tables.flags[pudSlot] === 0 ? NO_TABLE : tables.payload[pudSlot]!;
+  const pudSlot = tables.payload[pgdSlot] * 512 + ((region >>> 9) & 511);
+  return tables.flags[pudSlot] === 0 ? NO_TABLE : tables.payload[pudSlot];
 }
 
 /** Slot of the PMD entry of `region`, or -1 if its PMD table does not exist. */
@@ -96,5 +96,5 @@ export function pmdSlotOf(tables: PageTables, root: number, region: number): num
 /** The PTE table of `region`, or NO_TABLE (nothing there, or a huge entry). */
 export function pteTableOf(tables: PageTables, root: number, region: number): number {
   const slot = pmdSlotOf(tables, root, region);
-  return slot >= 0 && (tables.flags[slot]! & ENTRY.TABLE) !== 0 ? tables.payload[slot]! : NO_TABLE;
+  return slot >= 0 && (tables.flags[slot] & ENTRY.TABLE) !== 0 ? tables.payload[slot] : NO_TABLE;
 }

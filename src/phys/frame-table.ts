@@ -118,5 +118,5 @@ export function createFrameTable(nrFrames: number): FrameTable {
 
 /** Head of the folio that `pfn` is a page of. */
 export function headOf(frames: FrameTable, pfn: Pfn): Pfn {
-  return pfn & -(1 << frames.order[pfn]!);
+  return pfn & -(1 << frames.order[pfn]);
 }

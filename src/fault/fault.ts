@@ -1,0 +1,177 @@
+/**
+ * The page fault: from an access that the page tables do not allow to an entry that does.
+ *
+ * Entry: handleFault; populatePages for everything that faults pages in on purpose.
+ * Owns:  nothing; it decides and calls anon.ts, cow.ts, file.ts.
+ * Locks: mmap lock shared (or the VMA's own), page-table lock inside. One call is atomic here: nothing of it sleeps.
+ */
+
+import { addrOf, HUGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
+import { VMSTAT } from "../base/counters.ts";
+import { EVENT } from "../base/events.ts";
+import type { HugeState } from "../huge/knobs.ts";
+import { growStack } from "../mm/mmap.ts";
+import { ENTRY, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
+import type { Mm } from "../mm/state.ts";
+import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
+import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
+import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
+import { faultHugeWrite, faultPteWrite } from "./cow.ts";
+import { faultFilePte } from "./file.ts";
+import { FAULT, FAULT_KIND_MASK, FAULT_MARK, FAULT_OOM, FAULT_SIGSEGV } from "./kinds.ts";
+
+const PGFAULT = VMSTAT.pgfault;
+const SPURIOUS = FAULT.spurious;
+
+/**
+ * Handles a fault of `mm` at (region, pteIndex). Returns the packed result (kinds.ts) or a negative signal.
+ * One call is one minor fault, whatever it maps (ANON-074, ANON-305).
+ */
+export function handleFault(
+  m: HugeState,
+  mm: Mm,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): number {
+  const addr = addrOf(region, pteIndex);
+  let vma = mm.lastVma;
+  if (vma === null || addr < vma.start || addr >= vma.end) {
+    vma = findVma(mm.vmas, addr) ?? growStack(m, mm, addr);
+    if (vma === null) return FAULT_SIGSEGV;
+    mm.lastVma = vma;
+  }
+  const needed = access === "write" ? VM.WRITE : VM_ACCESS;
+  if ((vma.flags & needed) === 0) return FAULT_SIGSEGV;
+  m.vmstat[PGFAULT]++;
+  mm.minflt++;
+  const result = faultIn(m, mm, vma, region, pteIndex, access);
+  if (m.events !== null && result >= 0)
+    m.events.emit(EVENT.page_fault, mm.id, region, pteIndex | ((result & FAULT_KIND_MASK) << 9));
+  return result;
+}
+
+function faultIn(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): number {
+  const slot = ensurePmdSlot(m, mm, region);
+  if (slot < 0) return FAULT_OOM;
+  const entry = m.tables.flags[slot];
+  let marks = 0;
+  if (entry === 0 && vma.file === null && mayFaultHuge(m, mm, vma, region)) {
+    const result = faultAnonHuge(m, mm, vma, region, slot, access);
+    if (result !== FALLBACK) return result;
+    marks = FAULT_MARK.FELL_BACK;
+  } else if ((entry & ENTRY.HUGE) !== 0) {
+    return faultHugeEntry(m, mm, vma, region, pteIndex, slot, access);
+  }
+  const table = ensurePteTable(m, mm, slot);
+  if (table === NO_TABLE) return FAULT_OOM;
+  const result = faultPte(m, mm, vma, region, pteIndex, table, access);
+  return result < 0 ? result : result | marks;
+}
+
+function faultHugeEntry(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  slot: number,
+  access: "read" | "write",
+): number {
+  const entry = m.tables.flags[slot];
+  if (access === "write" && (entry & ENTRY.WRITE) === 0)
+    return faultHugeWrite(m, mm, vma, region, pteIndex, slot);
+  m.tables.flags[slot] = entry | ENTRY.YOUNG | (access === "write" ? ENTRY.DIRTY : 0);
+  return SPURIOUS;
+}
+
+function faultPte(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  table: number,
+  access: "read" | "write",
+): number {
+  const slot = table * 512 + pteIndex;
+  const entry = m.tables.flags[slot];
+  if (entry === 0) {
+    return vma.file === null
+      ? faultAnonPte(m, mm, vma, region, pteIndex, table, access)
+      : faultFilePte(m, mm, vma, vma.file, region, pteIndex, table, access);
+  }
+  if ((entry & ENTRY.MARKER) !== 0) return FAULT_SIGSEGV; // a guard region (ANON-274)
+  if (access === "write" && (entry & ENTRY.WRITE) === 0)
+    return faultPteWrite(m, mm, vma, region, pteIndex, slot);
+  m.tables.flags[slot] = entry | ENTRY.YOUNG | (access === "write" ? ENTRY.DIRTY : 0);
+  return SPURIOUS;
+}
+
+/** Receives what populatePages did, for the cost of it; `result` as handleFault's. */
+export type FaultObserver = (result: number) => void;
+
+/**
+ * Faults in every page of [start, end) that the access would fault on: MAP_POPULATE, mlock, MADV_POPULATE_* (ANON-071).
+ * 0 or the first negative signal.
+ */
+export function populatePages(
+  m: HugeState,
+  mm: Mm,
+  start: number,
+  end: number,
+  access: "read" | "write",
+  observe: FaultObserver | null,
+): number {
+  for (let addr = start; addr < end; ) {
+    const region = regionOf(addr);
+    const pteIndex = pteIndexOf(addr);
+    if (!isAccessible(m, mm, region, pteIndex, access)) {
+      const result = handleFault(m, mm, region, pteIndex, access);
+      if (result < 0) return result;
+      observe?.(result);
+    }
+    addr = isHugeMapped(m, mm, region) ? (region + 1) * HUGE_SIZE : addr + 4096;
+  }
+  return 0;
+}
+
+function isHugeMapped(m: HugeState, mm: Mm, region: number): boolean {
+  const slot = pmdSlotOf(m.tables, mm.root, region);
+  return slot >= 0 && (m.tables.flags[slot] & ENTRY.HUGE) !== 0;
+}
+
+/** True if an access now would not fault. */
+export function isAccessible(
+  m: HugeState,
+  mm: Mm,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): boolean {
+  const { flags, payload } = m.tables;
+  let slot = pmdSlotOf(m.tables, mm.root, region);
+  if (slot < 0) return false;
+  if ((flags[slot] & ENTRY.TABLE) !== 0) slot = payload[slot] * 512 + pteIndex;
+  const entry = flags[slot];
+  const wanted = access === "write" ? ENTRY.PRESENT | ENTRY.WRITE : ENTRY.PRESENT;
+  return (entry & wanted) === wanted && (entry & ENTRY.PROTNONE) === 0;
+}
+
+/** The frame that (region, pteIndex) translates to, or -1 if nothing is mapped there. */
+export function translateToPfn(m: HugeState, mm: Mm, region: number, pteIndex: number): number {
+  const { flags, payload } = m.tables;
+  let slot = pmdSlotOf(m.tables, mm.root, region);
+  if (slot < 0) return -1;
+  if ((flags[slot] & ENTRY.HUGE) !== 0) return payload[slot] + pteIndex;
+  if ((flags[slot] & ENTRY.TABLE) === 0) return -1;
+  slot = payload[slot] * 512 + pteIndex;
+  return (flags[slot] & ENTRY.PRESENT) !== 0 ? payload[slot] : -1;
+}

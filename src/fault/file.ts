@@ -1,0 +1,105 @@
+/**
+ * Faults on mappings of files and of shared anonymous memory where nothing is mapped yet.
+ *
+ * Read faults of a file map cached neighbours too, 16 pages around the touched one, as Linux does by default.
+ */
+
+import { addrOf, type Pfn, PTES_PER_REGION } from "../base/address.ts";
+import type { HugeState } from "../huge/knobs.ts";
+import { prepareAnonVma } from "../mm/anon-vma.ts";
+import type { FileObject } from "../mm/file-object.ts";
+import { ENTRY } from "../mm/page-tables.ts";
+import { addFilePte } from "../mm/rmap.ts";
+import type { Mm } from "../mm/state.ts";
+import { VM, type Vma } from "../mm/vma.ts";
+import { NO_PFN, PG } from "../phys/frame-table.ts";
+import { getCachedPage } from "../shmem/page-cache.ts";
+import { newAnonPage, newEntryFlags } from "./anon.ts";
+import { FAULT, FAULT_OOM } from "./kinds.ts";
+
+const FILE = FAULT.file;
+const FILE_COW = FAULT["file copy-on-write"];
+const SHMEM = FAULT.shmem;
+/** fault_around_bytes: 64 kB. */
+const FAULT_AROUND_PAGES = 16;
+
+/** A fault on an empty PTE of a VMA with a file. The packed result or a negative signal. */
+export function faultFilePte(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  file: FileObject,
+  region: number,
+  pteIndex: number,
+  table: number,
+  access: "read" | "write",
+): number {
+  const isShared = (vma.flags & VM.SHARED) !== 0;
+  const index = region * PTES_PER_REGION + pteIndex + vma.pgoffDelta;
+  const pfn = getCachedPage(m, file, index);
+  if (pfn === NO_PFN) return FAULT_OOM;
+  if (access === "write" && !isShared)
+    return copyCachedPage(m, mm, vma, region, pteIndex, table, pfn);
+  const bits = ENTRY.PRESENT | ENTRY.YOUNG;
+  const writeBits = access === "write" ? ENTRY.WRITE | ENTRY.DIRTY : 0;
+  mapCached(m, mm, table, pteIndex, pfn, bits | writeBits);
+  if (file.kind === "shmem") return SHMEM;
+  if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
+  return FILE;
+}
+
+function copyCachedPage(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  table: number,
+  from: Pfn,
+): number {
+  prepareAnonVma(m, mm, vma);
+  const pfn = newAnonPage(m, mm, vma, region, pteIndex);
+  if (pfn === NO_PFN) return FAULT_OOM;
+  m.frames.tag[pfn] = m.frames.tag[from];
+  m.tables.payload[table * 512 + pteIndex] = pfn;
+  m.tables.flags[table * 512 + pteIndex] = newEntryFlags(vma);
+  m.tables.nrUsed[table]++;
+  return FILE_COW;
+}
+
+/** Fault-around: empty PTEs of the aligned 64 kB that lie in the VMA, old because nobody used them yet. */
+function mapNeighbours(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  file: FileObject,
+  region: number,
+  pteIndex: number,
+  table: number,
+): void {
+  const first = pteIndex & -FAULT_AROUND_PAGES;
+  for (let i = first; i < first + FAULT_AROUND_PAGES; i++) {
+    const addr = addrOf(region, i);
+    if (addr < vma.start || addr >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
+    const pfn = getCachedPage(m, file, region * PTES_PER_REGION + i + vma.pgoffDelta);
+    if (pfn !== NO_PFN) mapCached(m, mm, table, i, pfn, ENTRY.PRESENT);
+  }
+}
+
+function mapCached(
+  m: HugeState,
+  mm: Mm,
+  table: number,
+  pteIndex: number,
+  pfn: Pfn,
+  bits: number,
+): void {
+  const slot = table * 512 + pteIndex;
+  m.frames.refcount[pfn]++;
+  addFilePte(m, pfn);
+  if ((m.frames.flags[pfn] & PG.SWAPBACKED) !== 0) mm.rssShmem++;
+  else mm.rssFile++;
+  m.tables.payload[slot] = pfn;
+  m.tables.flags[slot] = bits;
+  m.tables.nrUsed[table]++;
+}

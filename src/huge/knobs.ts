@@ -1,0 +1,204 @@
+/**
+ * The THP knobs as sysfs has them: what is accepted, what is read back, and what follows for faults.
+ *
+ * Owns:  ThpKnobs and the masks derived from it.
+ * Names: "thp.enabled" is /sys/kernel/mm/transparent_hugepage/enabled, "thp.hugepages-64kB.enabled" the file of that size.
+ * Rules: ANON-001, 005, 006, 007, 009, 021, 110; a change never touches existing mappings (ANON-012).
+ */
+
+import { HUGE_ORDER } from "../base/address.ts";
+import { EACCES, EINVAL, ENOENT, type Err, ERANGE } from "../base/errno.ts";
+import type { MmState } from "../mm/state.ts";
+import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
+
+export const ENABLED_VALUES = ["always", "madvise", "never"] as const;
+export const DEFRAG_VALUES = ["always", "defer", "defer+madvise", "madvise", "never"] as const;
+export const SIZE_VALUES = ["always", "inherit", "madvise", "never"] as const;
+
+export type EnabledValue = (typeof ENABLED_VALUES)[number];
+export type DefragValue = (typeof DEFRAG_VALUES)[number];
+export type SizeValue = (typeof SIZE_VALUES)[number];
+
+/** Orders an anonymous folio can have besides 0. */
+export const ANON_ORDERS = [2, 3, 4, 5, 6, 7, 8, 9] as const;
+
+export interface ThpKnobs {
+  enabled: EnabledValue;
+  defrag: DefragValue;
+  useZeroPage: boolean;
+  /** Policy per order, index = order; 0 and 1 unused. */
+  sizes: SizeValue[];
+}
+
+/** What the fault path reads: recomputed at every accepted write. Order masks have bit `order` set. */
+export interface ThpPolicy {
+  /** Orders for a VMA without MADV_HUGEPAGE. */
+  ordersPlain: number;
+  /** Orders for a VMA with MADV_HUGEPAGE. */
+  ordersAdvised: number;
+  /** Allocation effort for either kind of VMA (ANON-110). */
+  gfpPlain: number;
+  gfpAdvised: number;
+}
+
+export interface HugeState extends MmState {
+  readonly knobs: ThpKnobs;
+  readonly policy: ThpPolicy;
+}
+
+/** Linux's defaults with CONFIG_TRANSPARENT_HUGEPAGE_MADVISE; all off on a machine below the profile's threshold. */
+export function defaultKnobs(isSmallMemory: boolean): ThpKnobs {
+  const sizes = Array.from({ length: HUGE_ORDER + 1 }, (): SizeValue => "never");
+  sizes[HUGE_ORDER] = "inherit";
+  return {
+    enabled: isSmallMemory ? "never" : "madvise",
+    defrag: isSmallMemory ? "never" : "madvise",
+    useZeroPage: !isSmallMemory,
+    sizes,
+  };
+}
+
+/** The masks for `knobs`. */
+export function policyOf(knobs: ThpKnobs): ThpPolicy {
+  const policy = { ordersPlain: 0, ordersAdvised: 0, gfpPlain: 0, gfpAdvised: 0 };
+  for (const order of ANON_ORDERS) {
+    const value = knobs.sizes[order];
+    const resolved = value === "inherit" ? knobs.enabled : value;
+    if (resolved === "always") policy.ordersPlain |= 1 << order;
+    if (resolved !== "never") policy.ordersAdvised |= 1 << order;
+  }
+  policy.gfpPlain = effortOf(knobs.defrag, "plain");
+  policy.gfpAdvised = effortOf(knobs.defrag, "advised");
+  return policy;
+}
+
+/** The table of ANON-110. */
+function effortOf(defrag: DefragValue, vma: "plain" | "advised"): number {
+  const isAdvised = vma === "advised";
+  switch (defrag) {
+    case "always":
+      return isAdvised ? GFP_TRANSHUGE : GFP_TRANSHUGE | GFP.NORETRY;
+    case "defer":
+      return GFP_TRANSHUGE_LIGHT | GFP.KSWAPD_RECLAIM;
+    case "defer+madvise":
+      return isAdvised ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT | GFP.KSWAPD_RECLAIM;
+    case "madvise":
+      return isAdvised ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
+    case "never":
+      return GFP_TRANSHUGE_LIGHT;
+  }
+}
+
+/** Every knob by name, in the order they are listed. */
+export function knobNames(): string[] {
+  return [
+    "thp.enabled",
+    "thp.defrag",
+    "thp.use_zero_page",
+    "thp.shrink_underused",
+    "thp.hpage_pmd_size",
+    ...ANON_ORDERS.map((order) => `thp.hugepages-${4 << order}kB.enabled`),
+  ];
+}
+
+/** What reading the file gives, newline included; -ENOENT for a name that does not exist. */
+export function readKnob(m: HugeState, name: string): string | Err {
+  const { knobs } = m;
+  switch (name) {
+    case "thp.enabled":
+      return bracketed(ENABLED_VALUES, knobs.enabled);
+    case "thp.defrag":
+      return bracketed(DEFRAG_VALUES, knobs.defrag);
+    case "thp.use_zero_page":
+      return knobs.useZeroPage ? "1\n" : "0\n";
+    case "thp.shrink_underused":
+      return m.queuesUnderused ? "1\n" : "0\n";
+    case "thp.hpage_pmd_size":
+      return "2097152\n";
+    default: {
+      const order = orderOfKnob(name);
+      return order < 0 ? order : bracketed(SIZE_VALUES, knobs.sizes[order]);
+    }
+  }
+}
+
+/** A write(2) of `text` to the file: 0, or -EINVAL, -ERANGE, -EACCES as the kernel gives, -ENOENT for no such file. */
+export function writeKnob(m: HugeState, name: string, text: string): Err {
+  if (text === "" && knobNames().includes(name)) return 0;
+  const result = storeKnob(m, name, text);
+  if (result === 0) Object.assign(m.policy, policyOf(m.knobs));
+  return result;
+}
+
+function storeKnob(m: HugeState, name: string, text: string): Err {
+  const { knobs } = m;
+  const word = text.endsWith("\n") ? text.slice(0, -1) : text;
+  switch (name) {
+    case "thp.enabled":
+      return storeWord(ENABLED_VALUES, word, (value) => {
+        knobs.enabled = value;
+      });
+    case "thp.defrag":
+      return storeWord(DEFRAG_VALUES, word, (value) => {
+        knobs.defrag = value;
+      });
+    case "thp.use_zero_page":
+      return storeNumericBoolean(word, (value) => {
+        knobs.useZeroPage = value;
+      });
+    case "thp.shrink_underused":
+      return storeLaxBoolean(word, (value) => {
+        m.queuesUnderused = value;
+      });
+    case "thp.hpage_pmd_size":
+      return -EACCES;
+    default: {
+      const order = orderOfKnob(name);
+      if (order < 0) return order;
+      return storeWord(SIZE_VALUES, word, (value) => {
+        knobs.sizes[order] = value;
+      });
+    }
+  }
+}
+
+function storeWord<T extends string>(
+  values: readonly T[],
+  word: string,
+  store: (value: T) => void,
+): Err {
+  const value = values.find((candidate) => candidate === word);
+  if (value === undefined) return -EINVAL;
+  store(value);
+  return 0;
+}
+
+/** ANON-006: an unsigned decimal with an optional plus sign; only 0 and 1 are meant. */
+function storeNumericBoolean(word: string, store: (value: boolean) => void): Err {
+  if (!/^\+?[0-9]+$/.test(word)) return -EINVAL;
+  const digits = word.replace(/^\+?0*(?=.)/, "");
+  const isTooBig = digits.length > 20 || (digits.length === 20 && digits > "18446744073709551615");
+  if (isTooBig) return -ERANGE;
+  if (digits !== "0" && digits !== "1") return -EINVAL;
+  store(digits === "1");
+  return 0;
+}
+
+/** ANON-007: the first character decides, "on" and "of" need the second. */
+function storeLaxBoolean(word: string, store: (value: boolean) => void): Err {
+  const isTrue = /^([yYtT1]|[oO][nN])/.test(word);
+  const isFalse = /^([nNfF0]|[oO][fF])/.test(word);
+  if (!isTrue && !isFalse) return -EINVAL;
+  store(isTrue);
+  return 0;
+}
+
+function orderOfKnob(name: string): number {
+  const match = /^thp\.hugepages-(\d+)kB\.enabled$/.exec(name);
+  const order = ANON_ORDERS.find((o) => match !== null && String(4 << o) === match[1]);
+  return order ?? -ENOENT;
+}
+
+function bracketed(values: readonly string[], active: string): string {
+  return `${values.map((value) => (value === active ? `[${value}]` : value)).join(" ")}\n`;
+}

@@ -1,0 +1,77 @@
+/**
+ * Address spaces: making a new one, and its end.
+ *
+ * Entry: createMm (exec), destroyMm (exit of the last user). fork is in fork.ts.
+ */
+
+import { type Addr, alignUp, PAGE_SIZE } from "../base/address.ts";
+import { assert } from "../base/assert.ts";
+import { LEVEL_PGD, NO_TABLE } from "./page-tables.ts";
+import type { AddressPlan } from "./address-choice.ts";
+import { type Mm, type MmState, noteHiwater } from "./state.ts";
+import { allocTableRow, freeTableRow } from "./table-alloc.ts";
+import { unlinkAnonVmas } from "./anon-vma.ts";
+import { freeTablesBetween, zapRange } from "./zap.ts";
+
+/** An empty address space, or null if no frame is free for its PGD. */
+export function createMm(m: MmState, plan: AddressPlan, brkStart: Addr, memcg: number): Mm | null {
+  const root = allocTableRow(m, LEVEL_PGD);
+  if (root === NO_TABLE) return null;
+  const brk = alignUp(brkStart, PAGE_SIZE);
+  const mm: Mm = {
+    id: nextMmId(m),
+    root,
+    vmas: [],
+    lastVma: null,
+    mmapBase: plan.mmapBase,
+    brkStart: brk,
+    brk,
+    rssAnon: 0,
+    rssFile: 0,
+    rssShmem: 0,
+    nrSwapEntries: 0,
+    hiwaterRss: 0,
+    nrTables: 1,
+    nrPteTables: 0,
+    minflt: 0,
+    majflt: 0,
+    thpDisable: "no",
+    usesHugeZero: false,
+    hasPinned: false,
+    memcg,
+    defaultFlags: 0,
+  };
+  m.mms[mm.id] = mm;
+  return mm;
+}
+
+/** Unmaps everything and frees the tables; the record is dead afterwards. */
+export function destroyMm(m: MmState, mm: Mm): void {
+  assert(m.mms[mm.id] === mm, "an address space is destroyed twice");
+  noteHiwater(mm);
+  for (const vma of mm.vmas) zapRange(m, mm, vma.start, vma.end);
+  const { vmas } = mm;
+  if (vmas.length > 0) {
+    const start = vmas[0].start;
+    const end = vmas[vmas.length - 1].end;
+    freeTablesBetween(m, mm, start, end, 0, Number.MAX_SAFE_INTEGER);
+  }
+  for (const vma of vmas) {
+    unlinkAnonVmas(m, vma);
+    if (vma.file !== null) vma.file.nrVmas--;
+  }
+  vmas.length = 0;
+  mm.lastVma = null;
+  freeTableRow(m, mm.root);
+  mm.nrTables--;
+  assert(mm.nrTables === 0, "an address space ends with page tables left");
+  if (mm.usesHugeZero) m.hugeZero.refcount--;
+  m.mmuNotifier?.release(mm.id);
+  m.mms[mm.id] = null;
+}
+
+/** The lowest id that is free: ids stay small, so that tables by id stay dense. */
+export function nextMmId(m: MmState): number {
+  const free = m.mms.indexOf(null);
+  return free >= 0 ? free : m.mms.length;
+}

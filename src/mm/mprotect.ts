@@ -1,0 +1,83 @@
+/**
+ * mprotect: access bits of VMAs and of what is mapped in them.
+ *
+ * Entry: protectRange. Whole huge entries change in place, partly covered ones were split by the VMA edge (ANON-220, 221).
+ */
+
+import { type Addr, HUGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import { ENOMEM, type Err } from "../base/errno.ts";
+import { headOf, PG } from "../phys/frame-table.ts";
+import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
+import { changeHugePmd, isHugeEntry } from "./pmd.ts";
+import type { Mm, MmState } from "./state.ts";
+import { firstVmaIndex, VM, VM_ACCESS } from "./vma.ts";
+import { changeVmaFlags } from "./vma-edit.ts";
+
+type Access = "none" | "readOnly" | "writable";
+
+/**
+ * Sets the access bits of [start, end). VMAs before a hole are changed and -ENOMEM is returned for the hole.
+ * Parts that have the protection already are left alone.
+ */
+export function protectRange(m: MmState, mm: Mm, start: Addr, end: Addr, access: number): Err {
+  let at = start;
+  while (at < end) {
+    const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
+    if (vma === undefined || vma.start > at) return -ENOMEM;
+    const stop = Math.min(end, vma.end);
+    const flags = (vma.flags & ~VM_ACCESS) | access;
+    if (flags !== vma.flags) {
+      const failed = changeVmaFlags(m, mm, vma, at, stop, flags);
+      if (failed !== 0) return failed;
+      m.mmuNotifier?.invalidateRange(mm.id, at / 4096, stop / 4096);
+      changeEntries(m, mm, at, stop, accessOf(flags));
+    }
+    at = stop;
+  }
+  return 0;
+}
+
+/** Shared memory takes write faults too, to be told of the first write; so no entry of it is writable at once. */
+function accessOf(vmFlags: number): Access {
+  if ((vmFlags & VM_ACCESS) === 0) return "none";
+  return (vmFlags & (VM.WRITE | VM.SHARED)) === VM.WRITE ? "writable" : "readOnly";
+}
+
+function changeEntries(m: MmState, mm: Mm, start: Addr, end: Addr, access: Access): void {
+  const lastRegion = regionOf(end - 1);
+  for (let region = regionOf(start); region <= lastRegion; region++) {
+    const pmdTable = pmdTableOf(m.tables, mm.root, region);
+    if (pmdTable === NO_TABLE) {
+      region |= 511;
+      continue;
+    }
+    const slot = pmdTable * 512 + (region & 511);
+    const entry = m.tables.flags[slot];
+    if (entry === 0) continue;
+    if (isHugeEntry(entry)) {
+      changeHugePmd(m, slot, access);
+      continue;
+    }
+    const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
+    const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
+    changePtes(m, m.tables.payload[slot] * 512, first, last, access);
+  }
+}
+
+function changePtes(m: MmState, base: number, first: number, last: number, access: Access): void {
+  const { payload, flags } = m.tables;
+  for (let slot = base + first; slot < base + last; slot++) {
+    const entry = flags[slot];
+    if ((entry & ENTRY.PRESENT) === 0) continue;
+    let changed = entry & ~(ENTRY.WRITE | ENTRY.PROTNONE);
+    if (access === "none") changed |= ENTRY.PROTNONE;
+    if (access === "writable" && isExclusiveAnon(m, payload[slot], entry)) changed |= ENTRY.WRITE;
+    flags[slot] = changed;
+  }
+}
+
+function isExclusiveAnon(m: MmState, pfn: number, entry: number): boolean {
+  if ((entry & ENTRY.SPECIAL) !== 0) return false;
+  if ((m.frames.flags[headOf(m.frames, pfn)] & PG.ANON) === 0) return false;
+  return (m.frames.flags[pfn] & PG.ANON_EXCLUSIVE) !== 0;
+}

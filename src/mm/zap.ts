@@ -1,0 +1,186 @@
+/**
+ * Unmapping: removing what is mapped in a range, and then the page tables nobody needs.
+ *
+ * Entry: zapRange (MADV_DONTNEED, munmap, exit), freeTablesBetween (munmap, exit).
+ * Holds: a huge entry that is only partly covered is split first; its folio stays whole (ANON-181).
+ */
+
+import { type Addr, HUGE_SIZE, type Pfn, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import { EVENT } from "../base/events.ts";
+import { headOf, PG } from "../phys/frame-table.ts";
+import { putFolio } from "./folio.ts";
+import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
+import { isHugeEntry, splitPmd, zapHugePmd } from "./pmd.ts";
+import { removeAnonPtes, removeFilePte } from "./rmap.ts";
+import { type Mm, type MmState, noteHiwater } from "./state.ts";
+import { clearEntry, freeTable } from "./table-alloc.ts";
+
+/** Unmaps every page of [start, end); tables stay. */
+export function zapRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
+  if (start >= end) return;
+  m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
+  noteHiwater(mm);
+  const lastRegion = regionOf(end - 1);
+  for (let region = regionOf(start); region <= lastRegion; region++) {
+    const pmdTable = pmdTableOf(m.tables, mm.root, region);
+    if (pmdTable === NO_TABLE) {
+      region |= 511; // Nothing in this GiB: on to the next one.
+      continue;
+    }
+    const slot = pmdTable * 512 + (region & 511);
+    if (m.tables.flags[slot] === 0) continue;
+    const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
+    const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
+    zapRegion(m, mm, region, slot, first, last);
+  }
+}
+
+/** Unmaps pages [first, last) of one region whose PMD entry is not empty. */
+function zapRegion(
+  m: MmState,
+  mm: Mm,
+  region: number,
+  slot: number,
+  first: number,
+  last: number,
+): void {
+  const isHuge = isHugeEntry(m.tables.flags[slot]);
+  m.events?.emit(EVENT.zap, mm.id, region, isHuge ? 1 : 0);
+  if (isHuge && last - first === PTES_PER_REGION) return zapHugePmd(m, mm, slot);
+  if (isHuge) splitPmd(m, mm, region, slot);
+  zapPtes(m, mm, m.tables.payload[slot], first, last);
+}
+
+function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number): void {
+  const { payload, flags } = m.tables;
+  const frames = m.frames;
+  const base = table * 512;
+  let nrCleared = 0;
+  for (let slot = base + first; slot < base + last; slot++) {
+    const entry = flags[slot];
+    if (entry === 0) continue;
+    if ((entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) !== ENTRY.PRESENT) {
+      flags[slot] = 0; // zero page, marker: nothing is counted
+      nrCleared++;
+      continue;
+    }
+    const pfn = payload[slot];
+    if ((frames.flags[headOf(frames, pfn)] & PG.ANON) === 0) {
+      zapFilePte(m, mm, slot, pfn, entry);
+      nrCleared++;
+      continue;
+    }
+    const nr = frames.order[pfn] === 0 ? 1 : runOfFolio(m, slot, base + last, pfn);
+    zapAnonPtes(m, mm, slot, pfn, nr);
+    nrCleared += nr;
+    slot += nr - 1;
+  }
+  m.tables.nrUsed[table] -= nrCleared;
+}
+
+/** Entries from `slot` on that map consecutive pages of the folio of `pfn`: removed in one step (ANON-199). */
+function runOfFolio(m: MmState, slot: number, endSlot: number, pfn: Pfn): number {
+  const { payload, flags } = m.tables;
+  const frames = m.frames;
+  const folioEnd = headOf(frames, pfn) + (1 << frames.order[pfn]);
+  const most = Math.min(endSlot - slot, folioEnd - pfn);
+  let nr = 1;
+  while (nr < most && payload[slot + nr] === pfn + nr && (flags[slot + nr] & ENTRY.PRESENT) !== 0)
+    nr++;
+  return nr;
+}
+
+function zapAnonPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {
+  const entryFlags = m.tables.flags;
+  const head = headOf(m.frames, pfn);
+  let dirty = 0;
+  for (let i = slot; i < slot + nr; i++) {
+    dirty |= entryFlags[i] & ENTRY.DIRTY;
+    entryFlags[i] = 0;
+  }
+  if (dirty !== 0) m.frames.flags[head] |= PG.DIRTY;
+  mm.rssAnon -= nr;
+  removeAnonPtes(m, mm, pfn, nr);
+  putFolio(m, head, nr);
+}
+
+function zapFilePte(m: MmState, mm: Mm, slot: number, pfn: Pfn, entry: number): void {
+  const frames = m.frames;
+  m.tables.flags[slot] = 0;
+  if ((entry & ENTRY.DIRTY) !== 0) frames.flags[pfn] |= PG.DIRTY;
+  if ((frames.flags[pfn] & PG.SWAPBACKED) !== 0) mm.rssShmem--;
+  else mm.rssFile--;
+  removeFilePte(m, pfn);
+  putFolio(m, pfn, 1);
+}
+
+/**
+ * One madvise call emptied whole regions: their tables go too, so that the next fault can be huge (ANON-061).
+ * Regions fully inside [start, end) whose PTE table has no entry left.
+ */
+export function freeEmptiedPteTables(m: MmState, mm: Mm, start: Addr, end: Addr): void {
+  const endRegion = Math.floor(end / HUGE_SIZE);
+  for (let region = Math.ceil(start / HUGE_SIZE); region < endRegion; region++) {
+    const pmdTable = pmdTableOf(m.tables, mm.root, region);
+    if (pmdTable === NO_TABLE) region |= 511;
+    else freePteTableAt(m, mm, pmdTable * 512 + (region & 511));
+  }
+}
+
+function freePteTableAt(m: MmState, mm: Mm, slot: number): void {
+  const tables = m.tables;
+  if ((tables.flags[slot] & ENTRY.TABLE) === 0) return;
+  const table = tables.payload[slot];
+  if (tables.nrUsed[table] !== 0) return;
+  clearEntry(tables, slot);
+  freeTable(m, mm, table);
+}
+
+/**
+ * Frees the tables that only served [start, end), given that no VMA is left between `floor` and `ceiling` around it
+ * (end of the VMA before, start of the VMA after). All entries of the range are empty.
+ */
+export function freeTablesBetween(
+  m: MmState,
+  mm: Mm,
+  start: Addr,
+  end: Addr,
+  floor: Addr,
+  ceiling: Addr,
+): void {
+  const tables = m.tables;
+  const lastRegion = regionOf(end - 1);
+  for (let region = regionOf(start); region <= lastRegion; region++) {
+    const pmdTable = pmdTableOf(tables, mm.root, region);
+    if (pmdTable === NO_TABLE) {
+      region |= 511;
+      continue;
+    }
+    const isOurs = region * HUGE_SIZE >= floor && (region + 1) * HUGE_SIZE <= ceiling;
+    if (isOurs) freePteTableAt(m, mm, pmdTable * 512 + (region & 511));
+    if (tables.nrUsed[pmdTable] === 0) {
+      freePmdTable(m, mm, region, floor, ceiling);
+      region |= 511;
+    }
+  }
+}
+
+/** Frees the empty PMD table over `region`, and the PUD table above, where no VMA is left in their reach. */
+function freePmdTable(m: MmState, mm: Mm, region: number, floor: Addr, ceiling: Addr): void {
+  const tables = m.tables;
+  const pgdSlot = mm.root * 512 + (region >>> 18);
+  const pud = tables.payload[pgdSlot];
+  const pudSlot = pud * 512 + ((region >>> 9) & 511);
+  if (!isReachFree(region, 512, floor, ceiling)) return;
+  const pmd = tables.payload[pudSlot];
+  clearEntry(tables, pudSlot);
+  freeTable(m, mm, pmd);
+  if (tables.nrUsed[pud] !== 0 || !isReachFree(region, 512 * 512, floor, ceiling)) return;
+  clearEntry(tables, pgdSlot);
+  freeTable(m, mm, pud);
+}
+
+function isReachFree(region: number, nrRegions: number, floor: Addr, ceiling: Addr): boolean {
+  const first = Math.floor(region / nrRegions) * nrRegions;
+  return first * HUGE_SIZE >= floor && (first + nrRegions) * HUGE_SIZE <= ceiling;
+}

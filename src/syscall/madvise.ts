@@ -1,0 +1,186 @@
+/**
+ * madvise(2): argument checks in the kernel's order, the walk over VMAs, and each advice.
+ *
+ * Rules: ANON-040..046, 061, 260..271. Advice that later issues bring (COLD, PAGEOUT, COLLAPSE, guard regions) returns
+ *        -ENOSYS, which no kernel does, so that a caller can tell "not modelled" from an error.
+ */
+
+import {
+  type Addr,
+  alignUp,
+  isAligned,
+  PAGE_SIZE,
+  TASK_SIZE,
+} from "../base/address.ts";
+import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, type Err } from "../base/errno.ts";
+import { type FaultObserver, populatePages } from "../fault/fault.ts";
+import { FAULT_OOM } from "../fault/kinds.ts";
+import type { HugeState } from "../huge/knobs.ts";
+import type { Mm } from "../mm/state.ts";
+import { firstVmaIndex, isAnonymous, VM, type Vma } from "../mm/vma.ts";
+import { changeVmaFlags } from "../mm/vma-edit.ts";
+import { freeEmptiedPteTables, zapRange } from "../mm/zap.ts";
+import { lazyFreeRange } from "./madvise-free.ts";
+
+/** MADV numbers of Linux. */
+export const MADV = {
+  NORMAL: 0,
+  RANDOM: 1,
+  SEQUENTIAL: 2,
+  WILLNEED: 3,
+  DONTNEED: 4,
+  FREE: 8,
+  REMOVE: 9,
+  DONTFORK: 10,
+  DOFORK: 11,
+  MERGEABLE: 12,
+  UNMERGEABLE: 13,
+  HUGEPAGE: 14,
+  NOHUGEPAGE: 15,
+  DONTDUMP: 16,
+  DODUMP: 17,
+  WIPEONFORK: 18,
+  KEEPONFORK: 19,
+  COLD: 20,
+  PAGEOUT: 21,
+  POPULATE_READ: 22,
+  POPULATE_WRITE: 23,
+  DONTNEED_LOCKED: 24,
+  COLLAPSE: 25,
+  GUARD_INSTALL: 102,
+  GUARD_REMOVE: 103,
+} as const;
+
+const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
+const NOT_MODELLED: ReadonlySet<number> = new Set([
+  MADV.COLD,
+  MADV.PAGEOUT,
+  MADV.COLLAPSE,
+  MADV.GUARD_INSTALL,
+  MADV.GUARD_REMOVE,
+]);
+
+/** What an advice does to the flags of a VMA: bits to clear, bits to set. */
+const FLAG_ADVICE: ReadonlyMap<number, { readonly clear: number; readonly set: number }> = new Map([
+  [MADV.NORMAL, { clear: VM.SEQ_READ | VM.RAND_READ, set: 0 }],
+  [MADV.SEQUENTIAL, { clear: VM.RAND_READ, set: VM.SEQ_READ }],
+  [MADV.RANDOM, { clear: VM.SEQ_READ, set: VM.RAND_READ }],
+  [MADV.DONTFORK, { clear: 0, set: VM.DONTFORK }],
+  [MADV.DOFORK, { clear: VM.DONTFORK, set: 0 }],
+  [MADV.MERGEABLE, { clear: 0, set: VM.MERGEABLE }],
+  [MADV.UNMERGEABLE, { clear: VM.MERGEABLE, set: 0 }],
+  [MADV.HUGEPAGE, { clear: VM.NOHUGEPAGE, set: VM.HUGEPAGE }],
+  [MADV.NOHUGEPAGE, { clear: VM.HUGEPAGE, set: VM.NOHUGEPAGE }],
+  [MADV.DONTDUMP, { clear: 0, set: VM.DONTDUMP }],
+  [MADV.DODUMP, { clear: VM.DONTDUMP, set: 0 }],
+  [MADV.WIPEONFORK, { clear: 0, set: VM.WIPEONFORK }],
+  [MADV.KEEPONFORK, { clear: VM.WIPEONFORK, set: 0 }],
+]);
+
+/** madvise(2): 0 or a negative errno. `observe` sees the faults of MADV_POPULATE_*. */
+export function sysMadvise(
+  m: HugeState,
+  mm: Mm,
+  start: Addr,
+  length: number,
+  advice: number,
+  observe: FaultObserver | null = null,
+): Err {
+  if (!KNOWN.has(advice)) return -EINVAL;
+  if (!m.profile.guardPages && advice >= MADV.GUARD_INSTALL) return -EINVAL;
+  if (!isAligned(start, PAGE_SIZE)) return -EINVAL;
+  const end = start + alignUp(length, PAGE_SIZE);
+  if (length < 0 || end > TASK_SIZE) return -EINVAL;
+  if (start === end) return 0;
+  if (NOT_MODELLED.has(advice)) return -ENOSYS;
+  if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE)
+    return populate(m, mm, start, end, advice, observe);
+  return walkVmas(m, mm, start, end, advice);
+}
+
+/** Every VMA of the range gets the advice; a hole makes it -ENOMEM at the end, an error stops at once (ANON-044). */
+function walkVmas(m: HugeState, mm: Mm, start: Addr, end: Addr, advice: number): Err {
+  let hasHole = false;
+  for (let at = start; at < end; ) {
+    const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
+    if (vma === undefined || vma.start >= end) return -ENOMEM;
+    if (vma.start > at) hasHole = true;
+    const from = Math.max(at, vma.start);
+    const to = Math.min(end, vma.end);
+    const failed = adviseVma(m, mm, vma, from, to, advice);
+    // Running out of VMAs is reported as a passing shortage (ANON-045).
+    if (failed !== 0) return failed === -ENOMEM ? -EAGAIN : failed;
+    at = to;
+  }
+  return hasHole ? -ENOMEM : 0;
+}
+
+function adviseVma(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  start: Addr,
+  end: Addr,
+  advice: number,
+): Err {
+  const flagChange = FLAG_ADVICE.get(advice);
+  if (flagChange !== undefined) {
+    const refused = refuseFlagAdvice(m, vma, advice);
+    if (refused !== 0) return refused;
+    const flags = (vma.flags & ~flagChange.clear) | flagChange.set;
+    return changeVmaFlags(m, mm, vma, start, end, flags);
+  }
+  switch (advice) {
+    case MADV.DONTNEED:
+    case MADV.DONTNEED_LOCKED:
+      return dontneed(m, mm, vma, start, end, advice);
+    case MADV.FREE:
+      return lazyFreeRange(m, mm, vma, start, end);
+    case MADV.REMOVE:
+      return -EINVAL; // no file here can be punched; anonymous memory never can (ANON-270)
+    default:
+      return 0; // WILLNEED starts reads only
+  }
+}
+
+function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
+  const isHugeAdvice = advice === MADV.HUGEPAGE || advice === MADV.NOHUGEPAGE;
+  if (isHugeAdvice && !isAnonymous(vma) && m.profile.hugepageAdviceOnFile === "EINVAL")
+    return -EINVAL; // ANON-041
+  if (advice === MADV.WIPEONFORK && (!isAnonymous(vma) || (vma.flags & VM.SHARED) !== 0))
+    return -EINVAL; // ANON-271
+  if (advice === MADV.DOFORK && (vma.flags & VM.IO) !== 0) return -EINVAL;
+  return 0;
+}
+
+function dontneed(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advice: number): Err {
+  const isLocked = (vma.flags & VM.LOCKED) !== 0;
+  if ((vma.flags & VM.PFNMAP) !== 0 || (isLocked && advice === MADV.DONTNEED)) return -EINVAL;
+  zapRange(m, mm, start, end);
+  if (m.profile.dontneedFreesTables) freeEmptiedPteTables(m, mm, start, end);
+  return 0;
+}
+
+/** MADV_POPULATE_READ and _WRITE (ANON-269). */
+function populate(
+  m: HugeState,
+  mm: Mm,
+  start: Addr,
+  end: Addr,
+  advice: number,
+  observe: FaultObserver | null,
+): Err {
+  const access = advice === MADV.POPULATE_WRITE ? "write" : "read";
+  const needed = access === "write" ? VM.WRITE : VM.READ;
+  for (let at = start; at < end; ) {
+    const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
+    if (vma === undefined || vma.start > at) return -ENOMEM;
+    if ((vma.flags & needed) === 0 || (vma.flags & (VM.PFNMAP | VM.IO)) !== 0) return -EINVAL;
+    const to = Math.min(end, vma.end);
+    const failed = populatePages(m, mm, at, to, access, observe);
+    if (failed !== 0) return failed === FAULT_OOM ? -ENOMEM : -EFAULT;
+    at = to;
+  }
+  return 0;
+}
+

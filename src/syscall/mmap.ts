@@ -1,0 +1,170 @@
+/**
+ * The mapping system calls: argument checks in the kernel's order, then mm/ does the work.
+ *
+ * Returns: an address, 0, or a negative errno. Lengths are bytes and need not be page multiples.
+ */
+
+import { type Addr, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
+import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
+import { type FaultObserver, populatePages } from "../fault/fault.ts";
+import type { HugeState } from "../huge/knobs.ts";
+import type { FileObject } from "../mm/file-object.ts";
+import { mapRange, setBrk, unmapRange } from "../mm/mmap.ts";
+import { protectRange } from "../mm/mprotect.ts";
+import { remapRange } from "../mm/mremap.ts";
+import type { Mm } from "../mm/state.ts";
+import { VM, VM_ACCESS } from "../mm/vma.ts";
+import { createFile, releaseUnusedShmem } from "../shmem/page-cache.ts";
+
+/** PROT bits of mmap and mprotect. */
+export const PROT = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;
+
+/** MAP bits by Linux's values. */
+export const MAP = {
+  SHARED: 0x01,
+  PRIVATE: 0x02,
+  FIXED: 0x10,
+  ANONYMOUS: 0x20,
+  GROWSDOWN: 0x100,
+  LOCKED: 0x2000,
+  NORESERVE: 0x4000,
+  POPULATE: 0x8000,
+  STACK: 0x20000,
+  FIXED_NOREPLACE: 0x100000,
+} as const;
+
+/** MREMAP bits by Linux's values. */
+export const MREMAP = { MAYMOVE: 1, FIXED: 2, DONTUNMAP: 4 } as const;
+
+export interface MmapArguments {
+  readonly address: Addr;
+  readonly length: number;
+  readonly prot: number;
+  /** MAP bits; one of SHARED and PRIVATE. */
+  readonly flags: number;
+  /** Without MAP_ANONYMOUS: what to map, from byte `offset` (a page multiple). */
+  readonly file?: FileObject;
+  readonly offset?: number;
+}
+
+/** mmap(2). `observe` sees the faults of MAP_POPULATE and MAP_LOCKED. */
+export function sysMmap(
+  m: HugeState,
+  mm: Mm,
+  args: MmapArguments,
+  observe: FaultObserver | null = null,
+): Addr | Err {
+  const { flags } = args;
+  const offset = args.offset ?? 0;
+  if (args.length <= 0 || !isAligned(offset, PAGE_SIZE)) return -EINVAL;
+  const length = alignUp(args.length, PAGE_SIZE);
+  if (length > TASK_SIZE) return -ENOMEM;
+  const isFixed = (flags & (MAP.FIXED | MAP.FIXED_NOREPLACE)) !== 0;
+  if (isFixed && !isAligned(args.address, PAGE_SIZE)) return -EINVAL;
+  const sharing = flags & (MAP.SHARED | MAP.PRIVATE);
+  if (sharing !== MAP.SHARED && sharing !== MAP.PRIVATE) return -EINVAL;
+  const start = mapRange(m, mm, {
+    length,
+    flags: vmFlagsOf(args.prot, flags),
+    file: backingOf(m, args),
+    filePage: offset / PAGE_SIZE,
+    placement: placementOf(args),
+    address: args.address,
+  });
+  if (start >= 0 && (flags & (MAP.POPULATE | MAP.LOCKED)) !== 0)
+    populateMapping(m, mm, start, start + length, args.prot, observe);
+  return start;
+}
+
+function placementOf(args: MmapArguments): "any" | "hint" | "fixed" | "fixedNoReplace" {
+  if ((args.flags & MAP.FIXED_NOREPLACE) !== 0) return "fixedNoReplace";
+  if ((args.flags & MAP.FIXED) !== 0) return "fixed";
+  return args.address === 0 ? "any" : "hint";
+}
+
+function vmFlagsOf(prot: number, flags: number): number {
+  let vm = prot & VM_ACCESS;
+  if ((flags & MAP.SHARED) !== 0) vm |= VM.SHARED;
+  else if ((prot & PROT.WRITE) !== 0) vm |= VM.ACCOUNT;
+  if ((flags & MAP.GROWSDOWN) !== 0) vm |= VM.GROWSDOWN;
+  if ((flags & MAP.LOCKED) !== 0) vm |= VM.LOCKED;
+  if ((flags & MAP.NORESERVE) !== 0) vm = (vm | VM.NORESERVE) & ~VM.ACCOUNT;
+  if ((flags & MAP.STACK) !== 0) vm |= VM.NOHUGEPAGE; // ANON-026
+  return vm;
+}
+
+/** Shared anonymous memory is an object of its own; private anonymous memory has none (ANON-024). */
+function backingOf(m: HugeState, args: MmapArguments): FileObject | null {
+  if ((args.flags & MAP.ANONYMOUS) === 0) return args.file ?? null;
+  return (args.flags & MAP.SHARED) !== 0 ? createFile(m, "shmem", "/dev/zero") : null;
+}
+
+/** Population is best effort: what cannot be had is left to later faults. */
+function populateMapping(
+  m: HugeState,
+  mm: Mm,
+  start: Addr,
+  end: Addr,
+  prot: number,
+  observe: FaultObserver | null,
+): void {
+  if ((prot & VM_ACCESS) === 0) return;
+  const access = (prot & PROT.WRITE) !== 0 ? "write" : "read";
+  populatePages(m, mm, start, end, access, observe);
+}
+
+/** munmap(2). */
+export function sysMunmap(m: HugeState, mm: Mm, address: Addr, length: number): Err {
+  if (!isAligned(address, PAGE_SIZE) || length <= 0) return -EINVAL;
+  const end = address + alignUp(length, PAGE_SIZE);
+  if (address >= TASK_SIZE || end > TASK_SIZE) return -EINVAL;
+  const failed = unmapRange(m, mm, address, end);
+  releaseUnusedShmem(m);
+  return failed;
+}
+
+/** mprotect(2). */
+export function sysMprotect(m: HugeState, mm: Mm, address: Addr, length: number, prot: number): Err {
+  if (!isAligned(address, PAGE_SIZE)) return -EINVAL;
+  if (length === 0) return 0;
+  const end = address + alignUp(length, PAGE_SIZE);
+  if (end <= address || end > TASK_SIZE) return -ENOMEM;
+  if ((prot & ~VM_ACCESS) !== 0) return -EINVAL;
+  return protectRange(m, mm, address, end, prot);
+}
+
+/** mremap(2). `target` is used with MREMAP_FIXED only. */
+export function sysMremap(
+  m: HugeState,
+  mm: Mm,
+  address: Addr,
+  oldLength: number,
+  newLength: number,
+  flags: number,
+  target: Addr = 0,
+): Addr | Err {
+  const mayMove = (flags & MREMAP.MAYMOVE) !== 0;
+  const isFixed = (flags & MREMAP.FIXED) !== 0;
+  const keepsSource = (flags & MREMAP.DONTUNMAP) !== 0;
+  if ((flags & ~(MREMAP.MAYMOVE | MREMAP.FIXED | MREMAP.DONTUNMAP)) !== 0) return -EINVAL;
+  if ((isFixed || keepsSource) && !mayMove) return -EINVAL;
+  if (!isAligned(address, PAGE_SIZE) || newLength === 0) return -EINVAL;
+  const oldBytes = alignUp(oldLength, PAGE_SIZE);
+  const newBytes = alignUp(newLength, PAGE_SIZE);
+  if (keepsSource && oldBytes !== newBytes) return -EINVAL;
+  if (isFixed && !isAligned(target, PAGE_SIZE)) return -EINVAL;
+  if (address >= TASK_SIZE) return -EFAULT;
+  return remapRange(m, mm, {
+    address,
+    oldLength: oldBytes,
+    newLength: newBytes,
+    mayMove,
+    target: isFixed ? target : null,
+    keepsSource,
+  });
+}
+
+/** brk(2): the break in force afterwards. */
+export function sysBrk(m: HugeState, mm: Mm, brk: Addr): Addr {
+  return setBrk(m, mm, brk);
+}
