@@ -5,7 +5,7 @@
  * Rules: ANON-060..072, 080, 100..107. A failed larger folio always falls back; the program never notices (ANON-115).
  */
 
-import { addrOf, HUGE_ORDER, PTES_PER_REGION, type Pfn } from "../base/address.ts";
+import { addrOf, HUGE_ORDER, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { allowedOrders, fitsOrder, hugeGfp } from "../huge/eligibility.ts";
 import { useHugeZero } from "../huge/huge-zero.ts";
@@ -151,13 +151,7 @@ export function faultAnonPte(
 }
 
 /** A zeroed 4K page, charged, counted as mapped by `mm`, on the LRU; NO_PFN if there is none. */
-export function newAnonPage(
-  m: HugeState,
-  mm: Mm,
-  vma: Vma,
-  region: number,
-  pteIndex: number,
-): Pfn {
+export function newAnonPage(m: HugeState, mm: Mm, vma: Vma, region: number, pteIndex: number): Pfn {
   const pfn = allocFolio(m, 0, GFP_HIGHUSER_MOVABLE, m.nodeOfCpu[m.cpu]);
   if (pfn === NO_PFN) return NO_PFN;
   if (mm.memcg !== 0 && chargeFolio(m, pfn, mm.memcg, GFP_HIGHUSER_MOVABLE) !== 0) {

@@ -5,7 +5,7 @@
  * Rules: ANON-084, 085, 157..164.
  */
 
-import { HUGE_ORDER, PTES_PER_REGION, type Pfn } from "../base/address.ts";
+import { HUGE_ORDER, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import { putFolio } from "../mm/folio.ts";

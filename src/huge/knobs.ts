@@ -7,7 +7,7 @@
  */
 
 import { HUGE_ORDER } from "../base/address.ts";
-import { EACCES, EINVAL, ENOENT, type Err, ERANGE } from "../base/errno.ts";
+import { EACCES, EINVAL, ENOENT, ERANGE, type Err } from "../base/errno.ts";
 import type { MmState } from "../mm/state.ts";
 import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
 

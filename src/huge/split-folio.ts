@@ -10,7 +10,6 @@ import { assert } from "../base/assert.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EAGAIN, EBUSY, type Err } from "../base/errno.ts";
 import { EVENT } from "../base/events.ts";
-import { addAfter } from "../base/int-list.ts";
 import { forgetSharers, leaveDeferredQueue, putFolio } from "../mm/folio.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { splitPmd } from "../mm/pmd.ts";
@@ -19,6 +18,7 @@ import { forEachPmdMapping, forEachPteMapping } from "../mm/rmap-walk.ts";
 import { noteHiwater } from "../mm/state.ts";
 import { VM } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
+import { lruSplit } from "../phys/lru.ts";
 import type { HugeState } from "./knobs.ts";
 
 /** Flags that every piece takes from the folio (ANON-212). */
@@ -115,14 +115,14 @@ function breakUp(m: HugeState, head: Pfn, order: number): void {
   frames.refcount[head] = frames.mapcount[head] + 1;
   for (let page = end - 1; page > head; page--) {
     frames.order[page] = 0;
-    frames.flags[page] = flags | (frames.flags[page] & PER_PAGE);
+    frames.flags[page] = (flags & ~PG.LRU) | (frames.flags[page] & PER_PAGE);
     frames.owner[page] = owner;
     if (memcg !== 0) frames.memcg[page] = memcg;
     const index = indexPte + (page - head);
     frames.indexRegion[page] = indexRegion + (index >>> 9);
     frames.indexPte[page] = index & 511;
-    if ((flags & PG.LRU) !== 0) addAfter(m.links, head, page);
     frames.refcount[page] = frames.mapcount[page] + 1;
   }
+  if ((flags & PG.LRU) !== 0) lruSplit(m, head, order, 0);
   for (let page = head + 1; page < end; page++) putFolio(m, page, 1);
 }

@@ -51,7 +51,8 @@ export function planAddresses(layout: AddressLayout, random: Random): AddressPla
   const stackTop = TASK_SIZE - nextBelow(random, 2 ** 22) * PAGE_SIZE;
   return {
     stackTop,
-    mmapBase: alignDown(TASK_SIZE - 2 ** 34 - gap, PAGE_SIZE) - nextBelow(random, 2 ** 28) * PAGE_SIZE,
+    mmapBase:
+      alignDown(TASK_SIZE - 2 ** 34 - gap, PAGE_SIZE) - nextBelow(random, 2 ** 28) * PAGE_SIZE,
     imageBase: UNRANDOMIZED_IMAGE + nextBelow(random, 2 ** 28) * PAGE_SIZE,
     brkGapPages: nextBelow(random, 2 ** 13),
   };
@@ -106,7 +107,5 @@ function findBottomUp(mm: Mm, length: number): Addr | Err {
 }
 
 function effectiveStart(vma: Vma): Addr {
-  return (vma.flags & VM.GROWSDOWN) !== 0
-    ? Math.max(0, vma.start - STACK_GUARD_GAP)
-    : vma.start;
+  return (vma.flags & VM.GROWSDOWN) !== 0 ? Math.max(0, vma.start - STACK_GUARD_GAP) : vma.start;
 }

@@ -39,7 +39,8 @@ export function forkAnonVma(m: MmState, parent: Vma, child: Vma): void {
 
 /** Second half of a VMA split, or the target of a move: the same chain as `from`. */
 export function copyChain(from: Vma, to: Vma): void {
-  for (const anonVma of from.anonVmaChain) if (!to.anonVmaChain.includes(anonVma)) link(to, anonVma);
+  for (const anonVma of from.anonVmaChain)
+    if (!to.anonVmaChain.includes(anonVma)) link(to, anonVma);
 }
 
 /** Takes a VMA that goes away out of all lists; anon_vmas without VMAs are forgotten. */

@@ -5,15 +5,13 @@
 
 import type { Pfn } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { addTail, unlink } from "../base/int-list.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
+import { addTail, unlink } from "../base/int-list.ts";
 import { freeFolio } from "../phys/alloc.ts";
+import { zoneOf } from "../phys/buddy.ts";
 import { PG } from "../phys/frame-table.ts";
-import { lruDel } from "../phys/lru.ts";
-import { nodeOf } from "../phys/zone.ts";
 import type { MmState } from "./state.ts";
 
-const NR_ANON = THP_STAT.nr_anon;
 const NR_ANON_PARTIALLY_MAPPED = THP_STAT.nr_anon_partially_mapped;
 const SPLIT_DEFERRED = THP_STAT.split_deferred;
 const HUGE_ORDER = 9;
@@ -26,19 +24,10 @@ export function putFolio(m: MmState, head: Pfn, nr: number): void {
   if (refcount === 0) releaseFolio(m, head);
 }
 
-/** The last reference is gone: off every list, statistics, frames back. */
+/** The last reference is gone. The allocator takes it off the LRU and settles its statistics. */
 function releaseFolio(m: MmState, head: Pfn): void {
-  const flags = m.frames.flags[head];
-  if ((flags & PG.LRU) !== 0) lruDel(m, head);
-  const order = m.frames.order[head];
-  if (order > 0) releaseLarge(m, head, order, flags);
+  if ((m.frames.flags[head] & PG.DEFERRED) !== 0) leaveDeferredQueue(m, head);
   freeFolio(m, head);
-}
-
-function releaseLarge(m: MmState, head: Pfn, order: number, flags: number): void {
-  if ((flags & PG.DEFERRED) !== 0) leaveDeferredQueue(m, head);
-  if ((flags & PG.ANON) !== 0) m.thpStats[order * NR_THP_STATS + NR_ANON]--;
-  forgetSharers(m, head);
 }
 
 /** Clears what a large folio remembers of its mappers (ANON-139). */
@@ -90,7 +79,7 @@ export function requeueDeferred(m: MmState, head: Pfn): void {
 
 /** The queue of the folio's memcg and node: its list number in m.deferred. */
 export function deferredQueueOf(m: MmState, head: Pfn): number {
-  return m.frames.memcg[head] * m.nodes.length + nodeOf(m, head);
+  return m.frames.memcg[head] * m.nodes.length + zoneOf(m, head).node;
 }
 
 function joinDeferredQueue(m: MmState, head: Pfn): void {

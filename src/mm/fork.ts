@@ -4,10 +4,10 @@
  * Entry: forkMm. Parent and child entries become read-only, the child's old; pinned pages are copied at once (ANON-150..156).
  */
 
-import { HUGE_SIZE, PTES_PER_REGION, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
+import { HUGE_SIZE, type Pfn, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
 import { allocFolio } from "../phys/alloc.ts";
-import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
+import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { lruAdd } from "../phys/lru.ts";
 import { forkAnonVma } from "./anon-vma.ts";
 import { destroyMm, nextMmId } from "./mm.ts";

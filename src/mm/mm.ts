@@ -6,11 +6,11 @@
 
 import { type Addr, alignUp, PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { LEVEL_PGD, NO_TABLE } from "./page-tables.ts";
 import type { AddressPlan } from "./address-choice.ts";
+import { unlinkAnonVmas } from "./anon-vma.ts";
+import { LEVEL_PGD, NO_TABLE } from "./page-tables.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import { allocTableRow, freeTableRow } from "./table-alloc.ts";
-import { unlinkAnonVmas } from "./anon-vma.ts";
 import { freeTablesBetween, zapRange } from "./zap.ts";
 
 /** An empty address space, or null if no frame is free for its PGD. */

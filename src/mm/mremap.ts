@@ -14,13 +14,19 @@ import {
   TASK_SIZE,
 } from "../base/address.ts";
 import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
-import { copyChain } from "./anon-vma.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
+import { copyChain } from "./anon-vma.ts";
 import { unmapRange } from "./mmap.ts";
 import { ENTRY, NO_TABLE, pmdSlotOf } from "./page-tables.ts";
 import { isHugeEntry, moveHugePmd, splitPmd } from "./pmd.ts";
 import type { Mm, MmState } from "./state.ts";
-import { clearEntry, ensurePmdSlot, ensurePteTable, freeTable, setTableEntry } from "./table-alloc.ts";
+import {
+  clearEntry,
+  ensurePmdSlot,
+  ensurePteTable,
+  freeTable,
+  setTableEntry,
+} from "./table-alloc.ts";
 import { createVma, findVma, VM, type Vma } from "./vma.ts";
 import { insertVma, isolateRange, mergeAround } from "./vma-edit.ts";
 
@@ -133,7 +139,14 @@ function moveWithinRegion(m: MmState, mm: Mm, from: Addr, to: Addr, length: numb
   if (isUnit && moveWholeTable(m, mm, fromSlot, toSlot)) return 0;
   const table = ensurePteTable(m, mm, toSlot);
   if (table === NO_TABLE) return -ENOMEM;
-  movePtes(m, tables.payload[fromSlot], pteIndexOf(from), table, pteIndexOf(to), length / PAGE_SIZE);
+  movePtes(
+    m,
+    tables.payload[fromSlot],
+    pteIndexOf(from),
+    table,
+    pteIndexOf(to),
+    length / PAGE_SIZE,
+  );
   return 0;
 }
 

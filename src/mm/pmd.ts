@@ -13,7 +13,14 @@ import { putFolio } from "./folio.ts";
 import { ENTRY, LEVEL_PTE, NO_TABLE } from "./page-tables.ts";
 import { addAnonPmd, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
-import { allocTable, clearEntry, deposit, freeTable, setTableEntry, withdraw } from "./table-alloc.ts";
+import {
+  allocTable,
+  clearEntry,
+  deposit,
+  freeTable,
+  setTableEntry,
+  withdraw,
+} from "./table-alloc.ts";
 
 /** Bits that a PMD and its 512 PTEs share. */
 const CARRIED =
@@ -54,11 +61,7 @@ export function splitPmd(m: MmState, mm: Mm, region: number, slot: number): void
   const tables = m.tables;
   const flags = tables.flags[slot];
   const head = tables.payload[slot];
-  m.mmuNotifier?.invalidateRange(
-    mm.id,
-    region * PTES_PER_REGION,
-    (region + 1) * PTES_PER_REGION,
-  );
+  m.mmuNotifier?.invalidateRange(mm.id, region * PTES_PER_REGION, (region + 1) * PTES_PER_REGION);
   const table = withdraw(tables, slot);
   clearEntry(tables, slot);
   const isZero = (flags & ENTRY.SPECIAL) !== 0;
@@ -109,12 +112,7 @@ export function zapHugePmd(m: MmState, mm: Mm, slot: number): void {
  * Fork: the child maps the same folio, both write-protected, the child's entry old (ANON-150).
  * False if no frame is free for the deposit.
  */
-export function copyHugePmd(
-  m: MmState,
-  child: Mm,
-  parentSlot: number,
-  childSlot: number,
-): boolean {
+export function copyHugePmd(m: MmState, child: Mm, parentSlot: number, childSlot: number): boolean {
   const table = allocTable(m, child, LEVEL_PTE);
   if (table === NO_TABLE) return false;
   const tables = m.tables;

@@ -5,11 +5,11 @@
  * Deposits: a huge PMD entry owns one empty PTE table in reserve, so that splitting it cannot fail (ANON-141).
  */
 
-import { NO_PFN, PG } from "../phys/frame-table.ts";
-import { allocFolio, freeFolio } from "../phys/alloc.ts";
-import { GFP_PGTABLE } from "../phys/gfp.ts";
-import { VMSTAT } from "../base/counters.ts";
 import { assert } from "../base/assert.ts";
+import { VMSTAT } from "../base/counters.ts";
+import { allocFolio, freeFolio } from "../phys/alloc.ts";
+import { NO_PFN, PG } from "../phys/frame-table.ts";
+import { GFP_PGTABLE } from "../phys/gfp.ts";
 import {
   ENTRY,
   LEVEL_PMD,

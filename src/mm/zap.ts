@@ -5,7 +5,14 @@
  * Holds: a huge entry that is only partly covered is split first; its folio stays whole (ANON-181).
  */
 
-import { type Addr, HUGE_SIZE, type Pfn, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import {
+  type Addr,
+  HUGE_SIZE,
+  type Pfn,
+  PTES_PER_REGION,
+  pteIndexOf,
+  regionOf,
+} from "../base/address.ts";
 import { EVENT } from "../base/events.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { putFolio } from "./folio.ts";
@@ -46,7 +53,10 @@ function zapRegion(
 ): void {
   const isHuge = isHugeEntry(m.tables.flags[slot]);
   m.events?.emit(EVENT.zap, mm.id, region, isHuge ? 1 : 0);
-  if (isHuge && last - first === PTES_PER_REGION) return zapHugePmd(m, mm, slot);
+  if (isHuge && last - first === PTES_PER_REGION) {
+    zapHugePmd(m, mm, slot);
+    return;
+  }
   if (isHuge) splitPmd(m, mm, region, slot);
   zapPtes(m, mm, m.tables.payload[slot], first, last);
 }

@@ -12,7 +12,6 @@ import {
   pteIndexOf,
   regionOf,
 } from "../base/address.ts";
-import { VMSTAT } from "../base/counters.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { splitFolio } from "../huge/split-folio.ts";
@@ -104,12 +103,9 @@ function splitForAdvice(m: HugeState, head: Pfn): boolean {
   return isSplit;
 }
 
+/** The folio becomes clean and droppable; one that is lazy already only loses the dirtiness of later writes. */
 function markLazyFree(m: HugeState, head: Pfn): void {
   const frames = m.frames;
-  if ((frames.flags[head] & PG.SWAPBACKED) === 0) {
-    frames.flags[head] &= ~PG.DIRTY;
-    return; // lazy already
-  }
-  m.vmstat[VMSTAT.pglazyfree] += 1 << frames.order[head];
-  lruLazyFree(m, head);
+  if ((frames.flags[head] & PG.SWAPBACKED) === 0) frames.flags[head] &= ~PG.DIRTY;
+  else lruLazyFree(m, head);
 }

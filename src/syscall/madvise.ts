@@ -5,13 +5,7 @@
  *        -ENOSYS, which no kernel does, so that a caller can tell "not modelled" from an error.
  */
 
-import {
-  type Addr,
-  alignUp,
-  isAligned,
-  PAGE_SIZE,
-  TASK_SIZE,
-} from "../base/address.ts";
+import { type Addr, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
 import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, type Err } from "../base/errno.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM } from "../fault/kinds.ts";
@@ -115,14 +109,7 @@ function walkVmas(m: HugeState, mm: Mm, start: Addr, end: Addr, advice: number):
   return hasHole ? -ENOMEM : 0;
 }
 
-function adviseVma(
-  m: HugeState,
-  mm: Mm,
-  vma: Vma,
-  start: Addr,
-  end: Addr,
-  advice: number,
-): Err {
+function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advice: number): Err {
   const flagChange = FLAG_ADVICE.get(advice);
   if (flagChange !== undefined) {
     const refused = refuseFlagAdvice(m, vma, advice);
@@ -183,4 +170,3 @@ function populate(
   }
   return 0;
 }
-

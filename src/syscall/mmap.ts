@@ -124,7 +124,13 @@ export function sysMunmap(m: HugeState, mm: Mm, address: Addr, length: number): 
 }
 
 /** mprotect(2). */
-export function sysMprotect(m: HugeState, mm: Mm, address: Addr, length: number, prot: number): Err {
+export function sysMprotect(
+  m: HugeState,
+  mm: Mm,
+  address: Addr,
+  length: number,
+  prot: number,
+): Err {
   if (!isAligned(address, PAGE_SIZE)) return -EINVAL;
   if (length === 0) return 0;
   const end = address + alignUp(length, PAGE_SIZE);
