@@ -174,9 +174,11 @@ function removeSharer(m: MmState, head: Pfn, mm: Mm, nr: number): void {
   const left = frames.largeMapcount[head] - nr;
   frames.largeMapcount[head] = left;
   if (frames.sharer0[head] === name) {
-    if ((frames.sharer0Mapcount[head] -= nr) === 0) frames.sharer0[head] = 0;
+    frames.sharer0Mapcount[head] -= nr;
+    if (frames.sharer0Mapcount[head] === 0) frames.sharer0[head] = 0;
   } else if (frames.sharer1[head] === name) {
-    if ((frames.sharer1Mapcount[head] -= nr) === 0) frames.sharer1[head] = 0;
+    frames.sharer1Mapcount[head] -= nr;
+    if (frames.sharer1Mapcount[head] === 0) frames.sharer1[head] = 0;
   }
   if ((frames.flags[head] & PG.MAYBE_SHARED) === 0) return;
   if (left === frames.sharer0Mapcount[head] || left === frames.sharer1Mapcount[head])

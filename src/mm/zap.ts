@@ -140,10 +140,7 @@ export function freeEmptiedPteTables(m: MmState, mm: Mm, start: Addr, end: Addr)
 function freePteTableAt(m: MmState, mm: Mm, slot: number): void {
   const tables = m.tables;
   if ((tables.flags[slot] & ENTRY.TABLE) === 0) return;
-  const table = tables.payload[slot];
-  if (tables.nrUsed[table] !== 0) return;
-  clearEntry(tables, slot);
-  freeTable(m, mm, table);
+  if (tables.nrUsed[tables.payload[slot]] === 0) freeTableAt(m, mm, slot);
 }
 
 /**
@@ -162,32 +159,35 @@ export function freeTablesBetween(
   const lastRegion = regionOf(end - 1);
   for (let region = regionOf(start); region <= lastRegion; region++) {
     const pmdTable = pmdTableOf(tables, mm.root, region);
-    if (pmdTable === NO_TABLE) {
-      region |= 511;
-      continue;
+    if (pmdTable !== NO_TABLE) {
+      const isOurs = region * HUGE_SIZE >= floor && (region + 1) * HUGE_SIZE <= ceiling;
+      if (isOurs) freePteTableAt(m, mm, pmdTable * 512 + (region & 511));
+      if (tables.nrUsed[pmdTable] !== 0) continue;
     }
-    const isOurs = region * HUGE_SIZE >= floor && (region + 1) * HUGE_SIZE <= ceiling;
-    if (isOurs) freePteTableAt(m, mm, pmdTable * 512 + (region & 511));
-    if (tables.nrUsed[pmdTable] === 0) {
-      freePmdTable(m, mm, region, floor, ceiling);
-      region |= 511;
-    }
+    freeUpperTables(m, mm, region, floor, ceiling);
+    region |= 511;
   }
 }
 
-/** Frees the empty PMD table over `region`, and the PUD table above, where no VMA is left in their reach. */
-function freePmdTable(m: MmState, mm: Mm, region: number, floor: Addr, ceiling: Addr): void {
+/** Frees the PMD table over `region` and the PUD table above it where they are empty and no VMA is left in their reach. */
+function freeUpperTables(m: MmState, mm: Mm, region: number, floor: Addr, ceiling: Addr): void {
   const tables = m.tables;
   const pgdSlot = mm.root * 512 + (region >>> 18);
+  if (tables.flags[pgdSlot] === 0) return;
   const pud = tables.payload[pgdSlot];
   const pudSlot = pud * 512 + ((region >>> 9) & 511);
-  if (!isReachFree(region, 512, floor, ceiling)) return;
-  const pmd = tables.payload[pudSlot];
-  clearEntry(tables, pudSlot);
-  freeTable(m, mm, pmd);
-  if (tables.nrUsed[pud] !== 0 || !isReachFree(region, 512 * 512, floor, ceiling)) return;
-  clearEntry(tables, pgdSlot);
-  freeTable(m, mm, pud);
+  if (tables.flags[pudSlot] !== 0) {
+    if (!isReachFree(region, 512, floor, ceiling)) return;
+    freeTableAt(m, mm, pudSlot);
+  }
+  if (tables.nrUsed[pud] === 0 && isReachFree(region, 512 * 512, floor, ceiling))
+    freeTableAt(m, mm, pgdSlot);
+}
+
+function freeTableAt(m: MmState, mm: Mm, slot: number): void {
+  const table = m.tables.payload[slot];
+  clearEntry(m.tables, slot);
+  freeTable(m, mm, table);
 }
 
 function isReachFree(region: number, nrRegions: number, floor: Addr, ceiling: Addr): boolean {
