@@ -115,11 +115,11 @@ export function formatBytes(bytes: number, style: ByteStyle = "scaled"): string 
   return `${step === 0 ? String(Math.round(value)) : decimals(value)} ${BYTE_STEPS[step]}`;
 }
 
-/** A count with thin groups for people: "12 034", and "1.27 M" and "48.1 G" above ten million. */
+/** A count in groups of three for people: "12 034", and "12.7 M" and "48.1 G" from ten million on. */
 export function formatCount(count: number): string {
   const size = Math.abs(count);
   if (size >= 1e12) return `${decimals(count / 1e12)} T`;
-  if (size >= 1e10) return `${decimals(count / 1e9)} G`;
+  if (size >= 1e9) return `${decimals(count / 1e9)} G`;
   if (size >= 1e7) return `${decimals(count / 1e6)} M`;
   return groups(Math.round(count));
 }
