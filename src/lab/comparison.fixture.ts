@@ -88,7 +88,9 @@ export function fixtureSetting(given: FixtureSetting): SettingResult {
     series: {
       at,
       rssBytes: at.map((share) => (share <= 0.75 ? Math.round((peak * share) / 0.75) : peak / 2)),
-      hugeBytes: at.map((share) => (share <= 0.75 ? Math.round((peak * share * coverage) / 0.75) : peak / 4)),
+      hugeBytes: at.map((share) =>
+        share <= 0.75 ? Math.round((peak * share * coverage) / 0.75) : peak / 4,
+      ),
       faults: at.map((share) => (share === 0 ? 0 : Math.round((nrSmall + nrHuge) / 4))),
       walkCycles: at.map((share) => (share === 0 ? 0 : 75_000_000 * (1 - coverage))),
     },

@@ -7,6 +7,7 @@
 
 import { PROFILES } from "../base/profile.ts";
 import { UsageError } from "../base/usage-error.ts";
+import { DEFAULT_MACHINE as MACHINE, memoryProblem } from "../machine/machine.ts";
 import { didYouMean } from "./nearest.ts";
 import { formatBytes, parseInteger, parseSize, quote } from "./units.ts";
 
@@ -25,31 +26,24 @@ export interface MachineOptions {
 export type Translation = "native" | "nested";
 export const TRANSLATIONS: readonly Translation[] = ["native", "nested"];
 
-/** Below this Linux does not boot with a useful free list; above, frame numbers leave 31 bits. */
-export const MIN_MEMORY_BYTES = 64 * 2 ** 20;
-export const MAX_MEMORY_BYTES = 4 * 2 ** 40;
 export const MAX_CPUS = 256;
 
-/** 16 GiB, 4 CPUs: roomy, so that a comparison is not about memory pressure unless asked. */
+/** Roomy, so that a comparison is not about memory pressure unless asked. */
 export const DEFAULT_MACHINE: MachineOptions = {
-  memoryBytes: 16 * 2 ** 30,
+  memoryBytes: MACHINE.memoryBytes,
   nrCpus: 4,
-  profile: PROFILES[0]!.name,
+  profile: MACHINE.profile.name,
   geometry: "default",
   translation: "native",
-  seed: 1,
+  seed: MACHINE.seed,
 };
 
-/** Parsers of each option; `geometries` are the names the hardware model knows. */
+/** Bytes of memory of a machine that can be built. Throws UsageError. */
 export function parseMemory(text: string, where: string): number {
   const bytes = parseSize(text, where);
-  if (bytes >= MIN_MEMORY_BYTES && bytes <= MAX_MEMORY_BYTES) return bytes;
-  const range = `${formatBytes(MIN_MEMORY_BYTES)} to ${formatBytes(MAX_MEMORY_BYTES)}`;
-  throw new UsageError(
-    where,
-    `${quote(text)}, an impossible machine`,
-    `${range} of memory, e.g. 16g`,
-  );
+  if (memoryProblem(bytes) === null) return bytes;
+  const found = `${quote(text)} (${formatBytes(bytes)}), an impossible machine`;
+  throw new UsageError(where, found, "16m to 4t of memory in steps of 4m, e.g. 16g");
 }
 
 export function parseCpus(text: string, where: string): number {

@@ -70,7 +70,9 @@ describe("the table on the terminal", () => {
     const tooWide = text.split("\n").filter((line) => line.length > width);
     // A label with the baseline's and one more column is the narrowest table there is.
     const narrowest = "    page walks (simulated)".length + 2 * 14;
-    expect(tooWide.filter((line) => line.length > narrowest && !line.startsWith("  echo "))).toEqual([]);
+    expect(
+      tooWide.filter((line) => line.length > narrowest && !line.startsWith("  echo ")),
+    ).toEqual([]);
   });
 
   test("settings that do not fit side by side go on in a second table with the baseline", () => {

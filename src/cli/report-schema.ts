@@ -6,7 +6,7 @@
  */
 
 import { z } from "zod";
-import type { ComparisonResult } from "./result.ts";
+import type { ComparisonResult } from "../lab/result.ts";
 
 const bytes = z.number().int().nonnegative().describe("bytes");
 const count = z.number().nonnegative();
