@@ -4,7 +4,8 @@
  * Entry: allocFolio, freeFolio, getFolio, putFolio.
  * Owns:  of a folio's rows: flags (all cleared on free), order, refcount, tag (0 on both ways); numa_* and pg* counters;
  *        nr_anon and nr_anon_partially_mapped of a large folio that is freed.
- * Holds: a frame that is free has refcount, mapcounts, owner, index, memcg and tag 0 and no flag but BUDDY or PCP.
+ * Holds: a frame that is free has refcount, mapcounts, owner, memcg and tag 0 and no flag but BUDDY or PCP; its index is
+ *        stale, as wherever `owner` is 0.
  * Cost:  allocates no object; order 0 writes only the head's row.
  */
 
@@ -13,14 +14,22 @@ import { assert } from "../base/assert.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { unlink } from "../base/int-list.ts";
-import { freeBlock, pageblockTypeOf, zoneOf } from "./buddy.ts";
+import { popHead } from "../base/int-ring.ts";
+import { freeBlock, freeRun, pageblockTypeOf, zoneOf } from "./buddy.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
-import { migrateTypeOf } from "./gfp.ts";
+import { migrateTypeOf, zoneClassOf } from "./gfp.ts";
 import { lruDel } from "./lru.ts";
 import { unchargeFolio } from "./memcg.ts";
 import { freePcp, isPcpOrder } from "./pcp.ts";
 import { takeSlow } from "./slow-path.ts";
-import { type NodeId, NR_PCP_TYPES, type PhysState, type Zone } from "./state.ts";
+import {
+  type NodeId,
+  NR_PCP_TYPES,
+  NR_ZONE_KINDS,
+  PAGEBLOCK_PAGES,
+  type PhysState,
+  type Zone,
+} from "./state.ts";
 import { takeFast } from "./zone-walk.ts";
 
 export {
@@ -33,7 +42,8 @@ export {
   GFP_TRANSHUGE_LIGHT,
 } from "./gfp.ts";
 
-const PGFREE = VMSTAT.pgfree;
+const { pgfree: PGFREE, numa_hit: HIT, numa_miss: MISS } = VMSTAT;
+const { numa_local: LOCAL, numa_other: OTHER } = VMSTAT;
 const NOT_ALLOCATED = PG.BUDDY | PG.PCP | PG.RESERVED;
 /** Flags by which a folio is on a list or in a statistic that freeing must undo. */
 const ACCOUNTED = PG.LRU | PG.DEFERRED | PG.ANON | PG.PARTIALLY_MAPPED;
@@ -43,38 +53,41 @@ const ACCOUNTED = PG.LRU | PG.DEFERRED | PG.ANON | PG.PARTIALLY_MAPPED;
  * list. `node` is preferred; with GFP.THISNODE it is the only one. May reclaim and compact if `gfp` allows (PHYS-054).
  */
 export function allocFolio(m: PhysState, order: number, gfp: number, node: NodeId): Pfn {
-  let pfn = takeFast(m, order, gfp, node);
+  let pfn = order === 0 ? takeEasy(m, gfp, node) : NO_PFN;
   if (pfn === NO_PFN) {
-    pfn = takeSlow(m, order, gfp, node);
+    pfn = takeFast(m, order, gfp, node);
+    if (pfn === NO_PFN) pfn = takeSlow(m, order, gfp, node);
     if (pfn === NO_PFN) return NO_PFN;
+    if (order > 0) m.frames.order.fill(order, pfn, pfn + (1 << order));
+    else m.frames.order[pfn] = 0;
+    countAlloc(m, zoneOf(m, pfn), order, node);
   }
-  if (order === 0) m.frames.order[pfn] = 0;
-  else m.frames.order.fill(order, pfn, pfn + (1 << order));
   m.frames.refcount[pfn] = 1;
-  countAlloc(m, zoneOf(m, pfn), order, node);
   m.events?.emit(EVENT.mm_page_alloc, pfn, order, migrateTypeOf(gfp));
+  return pfn;
+}
+
+/** Order 0 from a per-CPU list of the first zone, if that has plenty: what takeFast would do, in a few steps. */
+function takeEasy(m: PhysState, gfp: number, node: NodeId): Pfn {
+  if (m.pcpMode === "off") return NO_PFN;
+  const zoneClass = zoneClassOf(gfp);
+  const zone = m.zones[m.firstZone[node * NR_ZONE_KINDS + zoneClass]];
+  if (zone.nrFree - zone.nrFreeHighAtomic <= zone.easyMarks[zoneClass]) return NO_PFN;
+  const pcp = zone.pcps[m.cpu];
+  const list = pcp.lists[migrateTypeOf(gfp)];
+  if (list.size === 0) return NO_PFN;
+
+  const pfn = popHead(list);
+  pcp.count--;
+  m.frames.flags[pfn] = 0;
+  countAlloc(m, zone, 0, node);
   return pfn;
 }
 
 /** Gives a folio back. Its refcount must be 0 and nothing may map it; it may be on the LRU and the deferred queue. */
 export function freeFolio(m: PhysState, pfn: Pfn): void {
-  const frames = m.frames;
-  const order = frames.order[pfn];
-  const flags = frames.flags[pfn];
-  assert((flags & NOT_ALLOCATED) === 0, "freeing a frame that is not allocated");
-  assert(frames.refcount[pfn] === 0, "freeing a folio that is referenced");
-  assert(frames.mapcount[pfn] === 0, "freeing a folio whose first page is mapped");
-
-  if ((flags & ACCOUNTED) !== 0) dropAccounts(m, pfn, order, flags);
-  if (frames.memcg[pfn] !== 0) unchargeFolio(m, pfn);
-  frames.owner[pfn] = 0;
-  frames.indexRegion[pfn] = 0;
-  frames.indexPte[pfn] = 0;
-  frames.tag[pfn] = 0;
-  if (order > 0) clearLargeRows(m, pfn, order);
-  m.vmstat[PGFREE] += 1 << order;
-  m.events?.emit(EVENT.mm_page_free, pfn, order, 0);
-  freeFrames(m, pfn, order);
+  assert(m.frames.refcount[pfn] === 0, "freeing a folio that is referenced");
+  release(m, pfn);
 }
 
 /** Takes another reference to the folio with this head. */
@@ -88,15 +101,72 @@ export function putFolio(m: PhysState, head: Pfn): void {
   const left = m.frames.refcount[head] - 1;
   assert(left >= 0, "more references given back than taken");
   m.frames.refcount[head] = left;
-  if (left === 0) freeFolio(m, head);
+  if (left === 0) release(m, head);
+}
+
+/**
+ * Gives a reference to each of the first `nr` folios of `heads` back, as putFolio one by one would. Frames that follow each
+ * other return to the buddy together, which is what makes unmapping fast.
+ */
+export function putFolios(m: PhysState, heads: Int32Array, nr: number): void {
+  const { refcount, flags, order, mapcount, memcg, owner, tag } = m.frames;
+  let runStart = NO_PFN;
+  let runEnd = NO_PFN;
+  for (let i = 0; i < nr; i++) {
+    const head = heads[i];
+    const left = refcount[head] - 1;
+    refcount[head] = left;
+    if (left !== 0) {
+      assert(left > 0, "more references given back than taken");
+      continue;
+    }
+    const bits = flags[head];
+    if (order[head] !== 0 || m.pcpMode === "on" || m.events !== null) {
+      release(m, head);
+      continue;
+    }
+    assert((bits & NOT_ALLOCATED) === 0, "freeing a frame that is not allocated");
+    assert(mapcount[head] === 0, "freeing a page that is mapped");
+    if ((bits & PG.LRU) !== 0) lruDel(m, head);
+    if (memcg[head] !== 0) unchargeFolio(m, head);
+    owner[head] = 0;
+    tag[head] = 0;
+    flags[head] = 0;
+    // A run ends with its pageblock, so that it is of one zone.
+    if (head !== runEnd || (head & (PAGEBLOCK_PAGES - 1)) === 0) {
+      freeRun(m, zoneOf(m, runStart), runStart, runEnd);
+      runStart = head;
+    }
+    runEnd = head + 1;
+    m.vmstat[PGFREE]++;
+  }
+  freeRun(m, zoneOf(m, runStart), runStart, runEnd);
+}
+
+/** The last reference is gone: undoes what the folio is counted in, clears its rows, frees the frames. */
+function release(m: PhysState, pfn: Pfn): void {
+  const frames = m.frames;
+  const order = frames.order[pfn];
+  const flags = frames.flags[pfn];
+  assert((flags & NOT_ALLOCATED) === 0, "freeing a frame that is not allocated");
+  assert(frames.mapcount[pfn] === 0, "freeing a folio whose first page is mapped");
+
+  if ((flags & ACCOUNTED) !== 0) dropAccounts(m, pfn, order, flags);
+  if (frames.memcg[pfn] !== 0) unchargeFolio(m, pfn);
+  frames.owner[pfn] = 0;
+  frames.tag[pfn] = 0;
+  if (order > 0) clearLargeRows(m, pfn, order);
+  m.vmstat[PGFREE] += 1 << order;
+  m.events?.emit(EVENT.mm_page_free, pfn, order, 0);
+  freeFrames(m, pfn, order);
 }
 
 /** PHYS-038, PHYS-145: pages at the allocator's interface; NUMA statistics per block. */
 function countAlloc(m: PhysState, zone: Zone, order: number, preferred: NodeId): void {
   const vmstat = m.vmstat;
   vmstat[zone.pgalloc] += 1 << order;
-  vmstat[zone.node === preferred ? VMSTAT.numa_hit : VMSTAT.numa_miss]++;
-  vmstat[zone.node === m.nodeOfCpu[m.cpu] ? VMSTAT.numa_local : VMSTAT.numa_other]++;
+  vmstat[zone.node === preferred ? HIT : MISS]++;
+  vmstat[zone.node === m.nodeOfCpu[m.cpu] ? LOCAL : OTHER]++;
 }
 
 function dropAccounts(m: PhysState, pfn: Pfn, order: number, flags: number): void {

@@ -12,6 +12,7 @@ import { PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { NR_THP_STATS, VMSTAT, VMSTAT_NAMES } from "../base/counters.ts";
 import { createIntLists } from "../base/int-list.ts";
+import { createIntRing } from "../base/int-ring.ts";
 import type { Profile } from "../base/profile.ts";
 import { listBlock, SECTION_PAGES } from "./buddy.ts";
 import { createFrameTable, PG } from "./frame-table.ts";
@@ -76,10 +77,10 @@ export function createPhys(config: PhysConfig): PhysState {
 
   const spans = zoneSpans(nrFrames, config);
   const maxMemcgs = (config.maxMemcgs ?? 64) + 1;
-  const listsPerZone = FREE_LISTS_PER_ZONE + config.nrCpus * NR_PCP_LISTS;
-  const firstLruList = spans.length * listsPerZone;
+  const firstLruList = spans.length * FREE_LISTS_PER_ZONE;
   const nrLists = firstLruList + maxMemcgs * config.nrNodes * NR_LRU_LISTS;
 
+  const nodes = createNodes(spans, config);
   const m: PhysState = {
     profile: config.profile,
     frames: createFrameTable(nrFrames),
@@ -89,8 +90,9 @@ export function createPhys(config: PhysConfig): PhysState {
     thpStats: new Float64Array(NR_ORDERS * NR_THP_STATS),
     events: null,
     reclaim: null,
-    zones: spans.map((span, id) => createZone(span, id, id * listsPerZone, config.nrCpus)),
-    nodes: createNodes(spans, config),
+    zones: spans.map((span, id) => createZone(span, id, config.nrCpus)),
+    nodes,
+    firstZone: firstZones(nodes, spans),
     memcgs: new Array<null>(maxMemcgs).fill(null),
     nrCpus: config.nrCpus,
     cpu: 0,
@@ -148,10 +150,9 @@ function nodeStart(node: number, nrFrames: number, nrNodes: number): number {
   return Math.floor((nrFrames * node) / nrNodes / SECTION_PAGES) * SECTION_PAGES;
 }
 
-function createZone(span: ZoneSpan, id: number, firstList: number, nrCpus: number): Zone {
+function createZone(span: ZoneSpan, id: number, nrCpus: number): Zone {
   const pages = span.end - span.start;
   const reserved = span.start === 0 ? NR_RESERVED : 0;
-  const firstPcpList = firstList + FREE_LISTS_PER_ZONE;
   return {
     id,
     kind: span.kind,
@@ -165,23 +166,25 @@ function createZone(span: ZoneSpan, id: number, firstList: number, nrCpus: numbe
     nrFree: 0,
     nrFreeHighAtomic: 0,
     nrReservedHighAtomic: 0,
-    firstList,
+    firstList: id * FREE_LISTS_PER_ZONE,
     freeBlocks: new Int32Array(FREE_LISTS_PER_ZONE),
     nonEmpty: new Int32Array(NR_MIGRATE_TYPES),
     watermarks: { min: 0, low: 0, high: 0, promo: 0 },
     boost: 0,
     lowmemReserve: new Int32Array(NR_ZONE_KINDS),
+    easyMarks: new Int32Array(NR_ZONE_KINDS),
     pcpBatch: 1,
     pcpHighMin: 0,
     pcpHighMax: 0,
-    pcps: Array.from({ length: nrCpus }, (_, cpu) => createPcp(firstPcpList + cpu * NR_PCP_LISTS)),
+    pcps: Array.from({ length: nrCpus }, createPcp),
     lruPages: new Int32Array(NR_LRU_LISTS),
     pgalloc: PGALLOC[span.kind],
   };
 }
 
-function createPcp(firstList: number): Pcp {
-  return { firstList, count: 0, high: 0, allocFactor: 0, freeCount: 0 };
+function createPcp(): Pcp {
+  const lists = Array.from({ length: NR_PCP_LISTS }, createIntRing);
+  return { lists, count: 0, high: 0, allocFactor: 0, freeCount: 0 };
 }
 
 function createNodes(spans: readonly ZoneSpan[], config: PhysConfig): MemNode[] {
@@ -202,6 +205,17 @@ function createNodes(spans: readonly ZoneSpan[], config: PhysConfig): MemNode[] 
       distances: ids.map((other) => (other === node ? 10 : remote)),
     };
   });
+}
+
+function firstZones(nodes: readonly MemNode[], spans: readonly ZoneSpan[]): Int32Array {
+  const first = new Int32Array(nodes.length * NR_ZONE_KINDS);
+  for (const node of nodes) {
+    for (let zoneClass = 0; zoneClass < NR_ZONE_KINDS; zoneClass++) {
+      const zone = node.zonelist.find((id) => spans[id].kind <= zoneClass);
+      first[node.id * NR_ZONE_KINDS + zoneClass] = zone ?? 0;
+    }
+  }
+  return first;
 }
 
 /** Labels the zone's frames and lists the part of its first block that frame 0 leaves over. */

@@ -69,7 +69,10 @@ export function takeBlock(m: PhysState, zone: Zone, order: number, type: Migrate
   return pfn;
 }
 
-/** Takes `pfn`, the head of a listed block of order `found` and `type`, keeps its lowest 2^order pages, lists the rest. */
+/**
+ * Takes `pfn`, the head of a listed block of order `found` and `type`, keeps its lowest 2^order pages and lists the rest.
+ * `found` must be the smallest order from `order` up with a block of this type: the lists it fills are empty.
+ */
 export function takeListed(
   m: PhysState,
   zone: Zone,
@@ -80,9 +83,24 @@ export function takeListed(
 ): void {
   unlistBlock(m, zone, pfn, found, type);
   countFree(m, zone, type, -(1 << order));
+  if (found === order) return;
+
+  const { next, prev, firstSentinel } = m.links;
+  const { flags, order: orders } = m.frames;
+  const freeBlocks = zone.freeBlocks;
   for (let half = found - 1; half >= order; half--) {
-    listBlock(m, zone, pfn + (1 << half), half, type, "head");
+    const row = pfn + (1 << half);
+    const slot = half * NR_MIGRATE_TYPES + type;
+    const sentinel = firstSentinel + zone.firstList + slot;
+    flags[row] = PG.BUDDY;
+    orders[row] = half;
+    next[row] = sentinel;
+    prev[row] = sentinel;
+    next[sentinel] = row;
+    prev[sentinel] = row;
+    freeBlocks[slot] = 1;
   }
+  zone.nonEmpty[type] |= (1 << found) - (1 << order);
 }
 
 /**
@@ -101,17 +119,44 @@ export function freeBlock(
   const orders = m.frames.order;
   countFree(m, zone, type, 1 << order);
 
+  const { next, prev } = m.links;
+  const freeBlocks = zone.freeBlocks;
   // Zones begin and end at multiples of the largest block or at frames that were never free, so a buddy is in the zone.
   while (order < MAX_ORDER) {
     const buddy = pfn ^ (1 << order);
     if ((flags[buddy] & PG.BUDDY) === 0 || orders[buddy] !== order) break;
     if (order >= PAGEBLOCK_ORDER && !absorbLabel(m, zone, buddy, order, type)) break;
-    unlistBlock(m, zone, buddy, order, type);
+    // Below pageblock order both are in one pageblock, so the buddy is of this type as well.
+    flags[buddy] = 0;
+    const after = next[buddy];
+    const before = prev[buddy];
+    next[before] = after;
+    prev[after] = before;
+    if (--freeBlocks[order * NR_MIGRATE_TYPES + type] === 0) zone.nonEmpty[type] &= ~(1 << order);
     pfn &= ~(1 << order);
     order++;
   }
   const isTail = place === "tail" || (order < PAGEBLOCK_ORDER && pairIsAboutToMerge(m, pfn, order));
   listBlock(m, zone, pfn, order, type, isTail ? "tail" : "head");
+}
+
+/** Gives the frames start..end-1 of one zone back, in blocks as large as their alignment and pageblock allow. */
+export function freeRun(m: PhysState, zone: Zone, start: Pfn, end: Pfn): void {
+  while (start < end) {
+    const aligned = Math.min(31 - Math.clz32(start & -start), PAGEBLOCK_ORDER);
+    const order = Math.min(aligned, 31 - Math.clz32(end - start));
+    freeBlock(m, zone, start, order, "auto");
+    start += 1 << order;
+  }
+}
+
+/**
+ * Order of the largest block of which takeBlock would hand out the pages one after the other if asked `nrPages` times for
+ * order 0; -1 if the type has no block.
+ */
+export function runOrder(m: PhysState, zone: Zone, nrPages: number, type: MigrateType): number {
+  const found = smallestOrder(m, zone, 0, type);
+  return Math.min(found, 31 - Math.clz32(nrPages));
 }
 
 /** Lists the next section's blocks; false if all memory of the zone is on its lists already. */

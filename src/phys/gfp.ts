@@ -1,7 +1,7 @@
 /**
  * Allocation flags and the effort classes made of them (PHYS-050..053).
  *
- * Owns:  the numbering, which is ours: the low two bits are the migratetype.
+ * Owns:  the numbering, which is ours: bits 0..1 are the migratetype, bits 2..3 the zone class XOR Normal.
  */
 
 import { MIGRATE, type MigrateType, ZONE, type ZoneKind } from "./state.ts";
@@ -9,10 +9,12 @@ import { MIGRATE, type MigrateType, ZONE, type ZoneKind } from "./state.ts";
 export const GFP = {
   MOVABLE: MIGRATE.MOVABLE,
   RECLAIMABLE: MIGRATE.RECLAIMABLE,
-  /** With MOVABLE: may use the Movable zone. */
-  HIGHMEM: 1 << 2,
-  /** Only zone DMA32 and below. */
-  DMA32: 1 << 3,
+  /** May use the Movable zone; only together with MOVABLE. */
+  HIGHMEM: (ZONE.MOVABLE ^ ZONE.NORMAL) << 2,
+  /** Only zone DMA. */
+  DMA: (ZONE.DMA ^ ZONE.NORMAL) << 2,
+  /** Only zones DMA32 and below. */
+  DMA32: (ZONE.DMA32 ^ ZONE.NORMAL) << 2,
   DIRECT_RECLAIM: 1 << 4,
   KSWAPD_RECLAIM: 1 << 5,
   IO: 1 << 6,
@@ -58,7 +60,5 @@ export function migrateTypeOf(gfp: number): MigrateType {
 
 /** Highest zone kind that the request may use. */
 export function zoneClassOf(gfp: number): ZoneKind {
-  if ((gfp & GFP.DMA32) !== 0) return ZONE.DMA32;
-  const movableHighmem = GFP.MOVABLE | GFP.HIGHMEM;
-  return (gfp & movableHighmem) === movableHighmem ? ZONE.MOVABLE : ZONE.NORMAL;
+  return ((gfp >>> 2) & 3) ^ ZONE.NORMAL;
 }

@@ -2,14 +2,14 @@
  * Per-CPU lists of free pages: a few of each small order and of order 9 wait here, out of the buddy's sight.
  *
  * Entry: takePcp and freePcp by alloc.ts; drainAll by whoever needs free memory whole; decayPcps by a timer.
- * Owns:  flag PCP, Pcp records, lists `pcp.firstList`.. in `m.links`.
+ * Owns:  flag PCP, Pcp records.
  * Lists: order * 3 + type for orders 0..3, then 12: order 9 other than Movable, 13: order 9 Movable (PHYS-033).
  * Units: `count`, `high`, `batch` are base pages (PHYS-034).
  */
 
 import type { Pfn } from "../base/address.ts";
-import { addHead, addTail, listHead, listTail, unlink } from "../base/int-list.ts";
-import { freeBlock } from "./buddy.ts";
+import { type IntRing, popHead, popTail, pushHead, pushTail } from "../base/int-ring.ts";
+import { freeRun, runOrder } from "./buddy.ts";
 import { type Mixing, takeFromBuddy } from "./fallback.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
 import {
@@ -26,6 +26,8 @@ import {
 
 /** A refill takes at most batch << 5 pages (PHYS-037). */
 const MAX_ALLOC_FACTOR = 5;
+/** Pages given back from one list before the next one's turn. */
+const TURN_PAGES = 63;
 const FIRST_HUGE_LIST = NR_PCP_TYPES * (COSTLY_ORDER + 1);
 
 /** PHYS-033: whether blocks of this order wait on per-CPU lists. */
@@ -53,14 +55,12 @@ export function takePcp(
   mixing: Mixing,
 ): Pfn {
   const pcp = zone.pcps[m.cpu];
-  const list = pcp.firstList + pcpListIndex(order, type);
-  let pfn = listHead(m.links, list);
-  if (pfn < 0) {
+  const list = pcp.lists[pcpListIndex(order, type)];
+  if (list.size === 0) {
     refill(m, zone, pcp, order, type, mixing);
-    pfn = listHead(m.links, list);
-    if (pfn < 0) return NO_PFN;
+    if (list.size === 0) return NO_PFN;
   }
-  unlink(m.links, pfn);
+  const pfn = popHead(list);
   m.frames.flags[pfn] = 0;
   pcp.count -= 1 << order;
   return pfn;
@@ -76,10 +76,10 @@ export function freePcp(
 ): void {
   const pcp = zone.pcps[m.cpu];
   m.frames.flags[pfn] = PG.PCP;
-  addHead(m.links, pcp.firstList + pcpListIndex(order, type), pfn);
+  pushHead(pcp.lists[pcpListIndex(order, type)], pfn);
   pcp.count += 1 << order;
   pcp.freeCount += 1 << order;
-  pcp.allocFactor >>= 1;
+  if (pcp.allocFactor !== 0) pcp.allocFactor >>= 1;
   if (pcp.count >= pcp.high) giveBack(m, zone, pcp);
 }
 
@@ -120,14 +120,19 @@ function refill(
   pcp.high = Math.min(pcp.high + batch, zone.pcpHighMax);
   pcp.freeCount >>= 1;
 
-  const list = pcp.firstList + pcpListIndex(order, type);
-  for (let i = 0; i < nrBlocks; i++) {
-    const pfn = takeFromBuddy(m, zone, order, type, mixing);
+  const list = pcp.lists[pcpListIndex(order, type)];
+  const wanted = pcp.count + (nrBlocks << order);
+  while (pcp.count < wanted) {
+    // Pages that would come one by one in ascending order come in one piece.
+    const taken = order === 0 ? Math.max(runOrder(m, zone, wanted - pcp.count, type), 0) : order;
+    const pfn = takeFromBuddy(m, zone, taken, type, mixing);
     if (pfn === NO_PFN) return;
-    m.frames.flags[pfn] = PG.PCP;
-    m.frames.order[pfn] = order;
-    addTail(m.links, list, pfn);
-    pcp.count += 1 << order;
+    for (let head = pfn; head < pfn + (1 << taken); head += 1 << order) {
+      m.frames.flags[head] = PG.PCP;
+      m.frames.order[head] = order;
+      pushTail(list, head);
+    }
+    pcp.count += 1 << taken;
   }
 }
 
@@ -138,16 +143,37 @@ function giveBack(m: PhysState, zone: Zone, pcp: Pcp): void {
   pcp.freeCount = 0;
 }
 
-/** Gives at least `nrPages` back to the buddy, or all: oldest first, list by list in turn. */
+/** Gives at least `nrPages` back to the buddy, or all: oldest first, list by list in turn, 63 pages or a block of each. */
 function freeSome(m: PhysState, zone: Zone, pcp: Pcp, nrPages: number): void {
   const target = Math.max(pcp.count - nrPages, 0);
   for (let index = 0; pcp.count > target; index = (index + 1) % NR_PCP_LISTS) {
-    const pfn = listTail(m.links, pcp.firstList + index);
-    if (pfn < 0) continue;
-    const order = m.frames.order[pfn];
-    unlink(m.links, pfn);
-    m.frames.flags[pfn] = 0;
-    pcp.count -= 1 << order;
-    freeBlock(m, zone, pfn, order, "auto");
+    const order = pcpListOrder(index);
+    const nrBlocks = Math.max(Math.min(pcp.count - target, TURN_PAGES) >> order, 1);
+    freeOldest(m, zone, pcp, pcp.lists[index], order, nrBlocks);
   }
+}
+
+/** Gives the `nrBlocks` oldest blocks of a list back, those that follow each other together. */
+function freeOldest(
+  m: PhysState,
+  zone: Zone,
+  pcp: Pcp,
+  list: IntRing,
+  order: number,
+  nrBlocks: number,
+): void {
+  const nr = Math.min(nrBlocks, list.size);
+  let runStart = NO_PFN;
+  let runEnd = NO_PFN;
+  for (let i = 0; i < nr; i++) {
+    const pfn = popTail(list);
+    m.frames.flags[pfn] = 0;
+    if (pfn !== runEnd) {
+      freeRun(m, zone, runStart, runEnd);
+      runStart = pfn;
+    }
+    runEnd = pfn + (1 << order);
+  }
+  freeRun(m, zone, runStart, runEnd);
+  pcp.count -= nr << order;
 }

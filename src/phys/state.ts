@@ -9,6 +9,7 @@
 import type { Pfn } from "../base/address.ts";
 import type { EventSink } from "../base/events.ts";
 import type { IntLists } from "../base/int-list.ts";
+import type { IntRing } from "../base/int-ring.ts";
 import type { Profile } from "../base/profile.ts";
 import type { FrameTable } from "./frame-table.ts";
 
@@ -77,15 +78,15 @@ export const NO_MEMCG: MemcgId = 0;
 
 /** Per-CPU list of free pages of one zone (PHYS-033..037). */
 export interface Pcp {
-  /** List number in `m.links` of its first list; see pcp.ts for the order. */
-  readonly firstList: number;
+  /** Heads of free blocks; see pcp.ts for the order of the lists. */
+  readonly lists: readonly IntRing[];
   /** Base pages on its lists. */
   count: number;
   /** When `count` reaches it, pages go back; moves between the zone's highMin and highMax. */
   high: number;
   /** Consecutive order-0 refills, 0..5: the next one takes batch << allocFactor pages. */
   allocFactor: number;
-  /** Pages freed without an allocation in between, capped; how much goes back at `high`. */
+  /** Pages freed of late; how many go back at `high`. */
   freeCount: number;
 }
 
@@ -132,6 +133,8 @@ export interface Zone {
   boost: number;
   /** Per request class: pages kept back from requests that could use a higher zone (PHYS-012). */
   readonly lowmemReserve: Int32Array;
+  /** Per request class: nrFree above which an order-0 request needs no other check. low + boost + lowmemReserve. */
+  readonly easyMarks: Int32Array;
 
   /** Pages moved at a time between a per-CPU list and the buddy (PHYS-035). */
   pcpBatch: number;
@@ -215,7 +218,7 @@ export interface PhysSysctl {
 export interface PhysState {
   readonly profile: Profile;
   readonly frames: FrameTable;
-  /** Links of free lists, per-CPU lists and LRU lists: a frame is on at most one of them. */
+  /** Links of free lists and LRU lists: a frame is on at most one of them. */
   readonly links: IntLists;
   /** Links of the deferred split queues, one per memcg and node: list memcg * nrNodes + node. Writer: huge/. */
   readonly deferred: IntLists;
@@ -228,6 +231,8 @@ export interface PhysState {
 
   readonly zones: readonly Zone[];
   readonly nodes: readonly MemNode[];
+  /** First zone of a node's zonelist that a class may use, at node * 4 + class. */
+  readonly firstZone: Int32Array;
   /** By id; null where there is none. 0 stands for "no memcg". Length is fixed. */
   readonly memcgs: (Memcg | null)[];
 

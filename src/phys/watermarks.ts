@@ -3,7 +3,7 @@
  *
  * Entry: refreshWatermarks after any change of a knob; setMinFreeKbytes, recommendMinFreeForThp for the knob itself;
  *        isWatermarkOk for the allocator.
- * Owns:  zone.watermarks, zone.boost, zone.lowmemReserve, zone.pcpBatch/pcpHighMin/pcpHighMax, sysctl.minFreeKbytes.
+ * Owns:  zone.watermarks, zone.boost, zone.lowmemReserve, zone.easyMarks, zone.pcpBatch/pcpHighMin/pcpHighMax, sysctl.minFreeKbytes.
  * Units: pages, unless the name says kB.
  */
 
@@ -105,9 +105,17 @@ export function refreshWatermarks(m: PhysState): void {
     zone.pcpBatch = pcpBatchOf(zone.managedPages);
     zone.pcpHighMin = pcpHighMinOf(zone.watermarks.low, nrCpus, zone.pcpBatch);
     zone.pcpHighMax = pcpHighMaxOf(zone.managedPages, nrCpus, zone.pcpBatch);
+    refreshEasyMarks(zone);
     for (const pcp of zone.pcps) {
       pcp.high = Math.min(Math.max(pcp.high, zone.pcpHighMin), zone.pcpHighMax);
     }
+  }
+}
+
+/** To be called after a change of a zone's watermarks, boost or reserves. */
+export function refreshEasyMarks(zone: Zone): void {
+  for (let zoneClass = 0; zoneClass < NR_ZONE_KINDS; zoneClass++) {
+    zone.easyMarks[zoneClass] = zone.watermarks.low + zone.boost + zone.lowmemReserve[zoneClass];
   }
 }
 
@@ -153,8 +161,14 @@ export function boostWatermark(m: PhysState, zone: Zone): boolean {
   const factor = m.sysctl.watermarkBoostFactor;
   if (factor === 0 || zone.managedPages < 4 * PAGEBLOCK_PAGES) return false;
   const most = Math.max(PAGEBLOCK_PAGES, Math.floor((zone.watermarks.high * factor) / 10000));
-  zone.boost = Math.min(zone.boost + PAGEBLOCK_PAGES, most);
+  setBoost(zone, Math.min(zone.boost + PAGEBLOCK_PAGES, most));
   return true;
+}
+
+/** Sets a zone's boost (pages); kswapd sets it to 0 when it has balanced the zone (PHYS-044). */
+export function setBoost(zone: Zone, boost: number): void {
+  zone.boost = boost;
+  refreshEasyMarks(zone);
 }
 
 /** Access to HighAtomic blocks, for isWatermarkOk. */
