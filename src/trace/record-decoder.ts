@@ -7,10 +7,7 @@
  *        sink (validate.ts). Hot records allocate nothing.
  */
 
-import {
-  ColumnDamage,
-  ColumnReader,
-} from "./column.ts";
+import { ColumnDamage, ColumnReader } from "./column.ts";
 import {
   ACCESS_NEW_MAPPING,
   ACCESS_WRITES,

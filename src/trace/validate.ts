@@ -65,7 +65,8 @@ class ValidatingSink implements TraceSink {
   time(tick: number): void {
     this.mustBeOpen();
     this.mustBeCount(tick, "tick");
-    if (tick < this.tick) this.refuse(`tick ${tick}`, `${this.tick} or later: time never goes back`);
+    if (tick < this.tick)
+      this.refuse(`tick ${tick}`, `${this.tick} or later: time never goes back`);
     this.tick = tick;
     this.next.time(tick);
   }
@@ -153,13 +154,7 @@ class ValidatingSink implements TraceSink {
     this.next.protect(process, range, prot);
   }
 
-  remap(
-    process: number,
-    range: PageRange,
-    to: number,
-    nrPages: number,
-    dontUnmap: boolean,
-  ): void {
+  remap(process: number, range: PageRange, to: number, nrPages: number, dontUnmap: boolean): void {
     const state = this.mustBeRange(process, range);
     this.mustBeLength(nrPages, 1);
     if (to === range.mapping) {

@@ -46,10 +46,7 @@ import { Predictor } from "./predictor.ts";
 import type { MapCall, PageRange, ProcessStart, TraceHeader, TraceSink } from "./trace-sink.ts";
 
 /** A sink that gives the recording's bytes to `emit`, block by block; the last ones when `end` is called. */
-export function createTraceWriter(
-  emit: (chunk: Uint8Array) => void,
-  codec: BlockCodec,
-): TraceSink {
+export function createTraceWriter(emit: (chunk: Uint8Array) => void, codec: BlockCodec): TraceSink {
   return new TraceWriter(emit, codec);
 }
 
@@ -203,13 +200,7 @@ class TraceWriter implements TraceSink {
     this.cold.unsigned(prot);
   }
 
-  remap(
-    process: number,
-    range: PageRange,
-    to: number,
-    nrPages: number,
-    dontUnmap: boolean,
-  ): void {
+  remap(process: number, range: PageRange, to: number, nrPages: number, dontUnmap: boolean): void {
     this.op(OP.remap);
     const moves = to !== range.mapping;
     if (moves) {
