@@ -55,7 +55,10 @@ const REFUSED = [
     "no enum: use an `as const` object",
   ],
   [/^\s*(?:export\s+)?(?:declare\s+)?namespace\s+\w+/gm, "no namespace"],
-  [/constructor\([^)]*\b(?:private|public|protected|readonly)\s+\w+/g, "no parameter properties"],
+  [
+    /constructor\([^)]*\b(?:private|public|protected|readonly)\s+\w+\s*[?:]/g,
+    "no parameter properties",
+  ],
 ];
 
 /** Syntax the project does without, notes to oneself, and suppressed errors without a reason. */

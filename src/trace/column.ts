@@ -70,7 +70,7 @@ export class ColumnDamage extends Error {
 /** Reads back what a ColumnWriter wrote. */
 export class ColumnReader {
   readonly name: string;
-  private bytes = new Uint8Array(0);
+  private bytes: Uint8Array = new Uint8Array(0);
   private at = 0;
   private end = 0;
 

@@ -1,7 +1,7 @@
+import { deflateRawSync, inflateRawSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../base/usage-error.ts";
-import { DEFLATE_CODEC } from "../cli/block-codec.ts";
 import { crc32 } from "./crc32.ts";
 import { BLOCK_HEADER_SIZE, type BlockCodec, FILE_HEADER_SIZE, STORED_CODEC } from "./format.ts";
 import { createLogSink, type LoggedCall } from "./log-sink.ts";
@@ -9,6 +9,19 @@ import { tellRandomRecording } from "./random-recording.ts";
 import { createTraceReader } from "./reader.ts";
 import type { TraceSink } from "./trace-sink.ts";
 import { createTraceWriter } from "./writer.ts";
+
+/** As cli/block-codec.ts, which this folder cannot import. */
+const DEFLATE_CODEC: BlockCodec = {
+  name: "deflate",
+  compress: (bytes) => deflateRawSync(bytes),
+  decompress(bytes, size) {
+    try {
+      return inflateRawSync(bytes, { maxOutputLength: Math.max(1, size) });
+    } catch {
+      return undefined;
+    }
+  },
+};
 
 const NUMBERS = fc.array(fc.nat(2 ** 32 - 1), { maxLength: 400, size: "max" });
 const CODECS = fc.constantFrom(STORED_CODEC, DEFLATE_CODEC);

@@ -74,7 +74,7 @@ function isPlainRun(value: unknown): value is PlainRun {
     "majorFaults",
     "peakRssBytes",
   ];
-  if (typeof value["kernel"] !== "string" || typeof value["cpu"] !== "string") return false;
+  if (typeof value.kernel !== "string" || typeof value.cpu !== "string") return false;
   return numbers.every((name) => Number.isFinite(value[name]) && (value[name] as number) >= 0);
 }
 
