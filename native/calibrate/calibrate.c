@@ -1,1 +1,607 @@
-int main(void) { return 0; }
+/*
+ * Measures what memory operations cost on this host: faults by kind, unmapping, splitting, fork,
+ * system calls, zeroing, copying, and page walks with 4K and 2M pages. Prints one JSON document.
+ *
+ * Method: first the access patterns, whose buffers also make a hypervisor back the guest's memory
+ * (the first touch of guest memory costs milliseconds and would drown everything else); then
+ * rounds, in each of which every experiment runs once on some hundred to some thousand operations
+ * and gives one sample. Reported: p10, median, p90 over the rounds.
+ *
+ * Uses only madvise to choose page sizes. Folios of 16K..1M need a knob that root may write; it is
+ * put back by a keeper process when this one ends in whatever way.
+ *
+ * Usage: calibrate [seconds]       about that long for the rounds (default 6)
+ */
+#include "measure.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define MAX_ROUNDS 400
+#define MAX_SERIES 160
+
+/* ---- Series: named samples ------------------------------------------------------------------------------------ */
+
+struct series {
+  char name[48];
+  const char *unit;
+  int n;
+  double values[MAX_ROUNDS];
+};
+
+static struct series all_series[MAX_SERIES];
+static int nr_series;
+static char skipped[4096];
+
+static void sample(const char *name, const char *unit, double value) {
+  int i = 0;
+  while (i < nr_series && strcmp(all_series[i].name, name) != 0) i++;
+  if (i == MAX_SERIES) die("too many series");
+  struct series *s = &all_series[i];
+  if (i == nr_series) {
+    nr_series++;
+    snprintf(s->name, sizeof s->name, "%s", name);
+    s->unit = unit;
+  }
+  if (s->n < MAX_ROUNDS) s->values[s->n++] = value;
+}
+
+/* Notes, once, that something could not be measured. `why` holds no quotes. */
+static void skip(const char *name, const char *why) {
+  char entry[300];
+  snprintf(entry, sizeof entry, "%s{\"name\": \"%s\", \"why\": \"%s\"}", skipped[0] ? ", " : "",
+           name, why);
+  char key[80];
+  snprintf(key, sizeof key, "\"%s\"", name);
+  if (strstr(skipped, key) || strlen(skipped) + strlen(entry) >= sizeof skipped) return;
+  strcat(skipped, entry);
+}
+
+static void print_json(void) {
+  printf("{\"schema\": \"hugelab.measurements\", \"version\": 1,\n \"measurements\": [");
+  for (int i = 0; i < nr_series; i++) {
+    struct series *s = &all_series[i];
+    qsort(s->values, (size_t)s->n, sizeof(double), compare_doubles);
+    double p10 = quantile(s->values, s->n, 0.1), median = quantile(s->values, s->n, 0.5);
+    printf("%s\n  {\"name\": \"%s\", \"unit\": \"%s\", \"n\": %d, ", i ? "," : "", s->name, s->unit, s->n);
+    printf("\"p10\": %.6g, \"median\": %.6g, \"p90\": %.6g}", p10, median,
+           quantile(s->values, s->n, 0.9));
+  }
+  printf("],\n \"skipped\": [%s]}\n", skipped);
+}
+
+/* ---- Faults ---------------------------------------------------------------------------------------------------- */
+
+#define SMALL_BYTES (16 * MIB)
+#define SMALL_PAGES (double)(SMALL_BYTES / PAGE)
+#define HUGE_BYTES (64 * MIB)
+#define HUGE_PAGES (double)(HUGE_BYTES / HUGE)
+
+static void anon_small(void) {
+  char *p = map_small(SMALL_BYTES);
+  double t0 = cpu_ns();
+  read_each(p, SMALL_BYTES, PAGE);
+  double t1 = cpu_ns();
+  write_each(p, SMALL_BYTES, PAGE);
+  double t2 = cpu_ns();
+  madvise(p, SMALL_BYTES, MADV_DONTNEED);
+  double t3 = cpu_ns();
+  write_each(p, SMALL_BYTES, PAGE);
+  double t4 = cpu_ns();
+  mprotect(p, SMALL_BYTES, PROT_READ);
+  double t5 = cpu_ns();
+  mprotect(p, SMALL_BYTES, PROT_READ | PROT_WRITE);
+  double t6 = cpu_ns();
+  munmap(p, SMALL_BYTES);
+  double t7 = cpu_ns();
+  sample("fault_zero_page_read", "ns", (t1 - t0) / SMALL_PAGES);
+  sample("fault_zero_page_write", "ns", (t2 - t1) / SMALL_PAGES);
+  sample("dontneed_4k_page", "ns", (t3 - t2) / SMALL_PAGES);
+  sample("fault_4k_write", "ns", (t4 - t3) / SMALL_PAGES);
+  sample("mprotect_4k_page", "ns", (t5 - t4) / SMALL_PAGES);
+  sample("unprotect_4k_page", "ns", (t6 - t5) / SMALL_PAGES);
+  sample("munmap_4k_page", "ns", (t7 - t6) / SMALL_PAGES);
+}
+
+static void anon_huge(void) {
+  char *p = map_huge(HUGE_BYTES);
+  long f0 = minor_faults();
+  double t0 = cpu_ns();
+  write_each(p, HUGE_BYTES, HUGE);
+  double t1 = cpu_ns();
+  read_each(p, HUGE_BYTES, PAGE); /* faults again unless the pages are huge */
+  if (minor_faults() - f0 > (long)(HUGE_PAGES * 1.5)) {
+    munmap(p, HUGE_BYTES);
+    skip("fault_2m_write", "the kernel gives no transparent huge pages");
+    return;
+  }
+  double t2 = cpu_ns();
+  mprotect(p, HUGE_BYTES, PROT_READ);
+  double t3 = cpu_ns();
+  mprotect(p, HUGE_BYTES, PROT_READ | PROT_WRITE);
+  madvise(p, HUGE_BYTES / 2, MADV_DONTNEED);
+  double t4 = cpu_ns();
+  madvise(p + HUGE_BYTES / 2, HUGE_BYTES / 2, MADV_DONTNEED);
+  double t5 = cpu_ns();
+  read_each(p, HUGE_BYTES, HUGE);
+  double t6 = cpu_ns();
+  write_each(p, HUGE_BYTES, HUGE);
+  double t7 = cpu_ns();
+  munmap(p, HUGE_BYTES);
+  double t8 = cpu_ns();
+  sample("fault_2m_write", "ns", (t1 - t0) / HUGE_PAGES);
+  sample("mprotect_2m_page", "ns", (t3 - t2) / HUGE_PAGES);
+  sample("dontneed_2m_page", "ns", (t5 - t4) / (HUGE_PAGES / 2));
+  sample("fault_huge_zero_read", "ns", (t6 - t5) / HUGE_PAGES);
+  sample("fault_huge_zero_write", "ns", (t7 - t6) / HUGE_PAGES);
+  sample("munmap_2m_page", "ns", (t8 - t7) / HUGE_PAGES);
+}
+
+/*
+ * DONTNEED of one page of a huge page splits the PMD and zaps one page; MADV_FREE of one page splits
+ * the folio too. The same call where nothing is left to split is taken off.
+ */
+static void splits(void) {
+  char *p = map_huge(HUGE_BYTES);
+  long f0 = minor_faults();
+  write_each(p, HUGE_BYTES, PAGE);
+  if (minor_faults() - f0 > (long)(HUGE_PAGES * 1.5)) {
+    munmap(p, HUGE_BYTES);
+    return;
+  }
+  int half = (int)(HUGE_PAGES / 2);
+  double t0 = cpu_ns();
+  for (int i = 0; i < half; i++) madvise(p + (size_t)i * HUGE, PAGE, MADV_DONTNEED);
+  double t1 = cpu_ns();
+  for (int i = 0; i < half; i++) madvise(p + (size_t)i * HUGE + 8 * PAGE, PAGE, MADV_DONTNEED);
+  double t2 = cpu_ns();
+  for (int i = half; i < 2 * half; i++) madvise(p + (size_t)i * HUGE, PAGE, MADV_FREE);
+  double t3 = cpu_ns();
+  for (int i = half; i < 2 * half; i++) madvise(p + (size_t)i * HUGE + 8 * PAGE, PAGE, MADV_FREE);
+  double t4 = cpu_ns();
+  munmap(p, HUGE_BYTES);
+  sample("split_pmd", "ns", (t1 - t0 - (t2 - t1)) / half);
+  sample("split_folio", "ns", (t3 - t2 - (t4 - t3)) / half);
+  sample("dontneed_call_one_page", "ns", (t2 - t1) / half);
+}
+
+static void collapse(void) {
+  char *p = map_small(8 * HUGE);
+  write_each(p, 8 * HUGE, PAGE);
+  madvise(p, 8 * HUGE, MADV_HUGEPAGE);
+  double t0 = cpu_ns();
+  int failed = madvise(p, 8 * HUGE, MADV_COLLAPSE);
+  double t1 = cpu_ns();
+  if (failed)
+    skip("collapse_512", "MADV_COLLAPSE was refused");
+  else
+    sample("collapse_512", "ns", (t1 - t0) / 8);
+  munmap(p, 8 * HUGE);
+}
+
+/* ---- Fork and copy-on-write ----------------------------------------------------------------------------------- */
+
+/* Forks a child that waits until `stop_child`; returns its pid and the parent's time in fork. */
+static int release[2];
+
+static pid_t fork_waiting(double *ns) {
+  if (pipe(release)) die("pipe: %s", strerror(errno));
+  double t0 = cpu_ns();
+  pid_t child = fork();
+  if (child == 0) {
+    char byte;
+    close(release[1]);
+    ssize_t ended = read(release[0], &byte, 1);
+    _exit(ended < 0);
+  }
+  *ns = cpu_ns() - t0;
+  if (child < 0) die("fork: %s", strerror(errno));
+  return child;
+}
+
+static void stop_child(pid_t child) {
+  close(release[0]);
+  close(release[1]);
+  waitpid(child, NULL, 0);
+}
+
+static void fork_base(void) {
+  double ns;
+  stop_child(fork_waiting(&ns));
+  sample("fork_base", "ns", ns);
+}
+
+static double fork_base_ns(void) {
+  double ns;
+  stop_child(fork_waiting(&ns));
+  return ns;
+}
+
+static void fork_small(void) {
+  size_t bytes = 4 * SMALL_BYTES;
+  double pages = (double)(bytes / PAGE), ns, base = fork_base_ns();
+  char *p = map_small(bytes);
+  write_each(p, bytes, PAGE);
+  pid_t child = fork_waiting(&ns);
+  sample("fork_4k_page", "ns", (ns - base) / pages);
+  double t0 = cpu_ns();
+  write_each(p, bytes / 2, PAGE); /* the child still has them: copies */
+  double t1 = cpu_ns();
+  stop_child(child);
+  double t2 = cpu_ns();
+  write_each(p + bytes / 2, bytes / 2, PAGE); /* nobody else has them: only made writable */
+  double t3 = cpu_ns();
+  munmap(p, bytes);
+  sample("fault_cow_copy", "ns", (t1 - t0) / (pages / 2));
+  sample("fault_cow_reuse", "ns", (t3 - t2) / (pages / 2));
+}
+
+static void fork_huge(void) {
+  double ns, base = fork_base_ns();
+  char *p = map_huge(HUGE_BYTES);
+  write_each(p, HUGE_BYTES, HUGE);
+  pid_t child = fork_waiting(&ns);
+  sample("fork_2m_page", "ns", (ns - base) / HUGE_PAGES);
+  double t0 = cpu_ns();
+  write_each(p, HUGE_BYTES / 2, HUGE); /* shared: the PMD is split and one page copied */
+  double t1 = cpu_ns();
+  stop_child(child);
+  double t2 = cpu_ns();
+  write_each(p + HUGE_BYTES / 2, HUGE_BYTES / 2, HUGE);
+  double t3 = cpu_ns();
+  munmap(p, HUGE_BYTES);
+  sample("fault_2m_cow_split", "ns", (t1 - t0) / (HUGE_PAGES / 2));
+  sample("fault_2m_cow_reuse", "ns", (t3 - t2) / (HUGE_PAGES / 2));
+}
+
+/* ---- Files and system calls ----------------------------------------------------------------------------------- */
+
+static char file_path[4096];
+static int file_fd = -1;
+#define FILE_BYTES (8 * MIB)
+
+static void open_file(void) {
+  const char *folder = getenv("TMPDIR");
+  if (!folder || !*folder) folder = "/tmp";
+  snprintf(file_path, sizeof file_path, "%s/hugelab-calibrate-XXXXXX", folder);
+  file_fd = mkstemp(file_path);
+  if (file_fd < 0) return;
+  unlink(file_path);
+  static char block[MIB];
+  memset(block, 1, sizeof block);
+  for (size_t done = 0; done < FILE_BYTES; done += sizeof block)
+    if (write(file_fd, block, sizeof block) != (ssize_t)sizeof block) {
+      close(file_fd);
+      file_fd = -1;
+      return;
+    }
+}
+
+static void file_faults(void) {
+  if (file_fd < 0) return skip("fault_file_read", "no temporary file could be written");
+  char *p = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE, file_fd, 0);
+  if (p == MAP_FAILED) return skip("fault_file_read", "the temporary file cannot be mapped");
+  long f0 = minor_faults();
+  double t0 = cpu_ns();
+  read_each(p, FILE_BYTES, PAGE);
+  double t1 = cpu_ns();
+  long faults = minor_faults() - f0;
+  write_each(p, FILE_BYTES, PAGE); /* mapped read-only by the loop above: copies */
+  double t2 = cpu_ns();
+  munmap(p, FILE_BYTES);
+  double pages = (double)(FILE_BYTES / PAGE);
+  sample("fault_file_read", "ns", (t1 - t0) / (double)(faults > 0 ? faults : 1));
+  sample("fault_file_around_pages", "pages", pages / (double)(faults > 0 ? faults : 1));
+  sample("fault_file_cow", "ns", (t2 - t1) / pages);
+}
+
+static void shared_faults(void) {
+  char *p = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return;
+  double t0 = cpu_ns();
+  write_each(p, FILE_BYTES, PAGE);
+  double t1 = cpu_ns();
+  munmap(p, FILE_BYTES);
+  sample("fault_shmem_write", "ns", (t1 - t0) / (double)(FILE_BYTES / PAGE));
+}
+
+#define CALLS 200
+
+static void system_calls(void) {
+  static char *maps[CALLS];
+  double t0 = cpu_ns();
+  for (int i = 0; i < CALLS; i++) syscall(SYS_getppid);
+  double t1 = cpu_ns();
+  for (int i = 0; i < CALLS; i++) { /* alternating, or neighbours would merge into one VMA */
+    int prot = i & 1 ? PROT_READ : PROT_READ | PROT_WRITE;
+    maps[i] = mmap(NULL, PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+  double t2 = cpu_ns();
+  for (int i = 0; i < CALLS; i++) mprotect(maps[i], PAGE, PROT_NONE);
+  double t3 = cpu_ns();
+  for (int i = 0; i < CALLS; i++) munmap(maps[i], PAGE);
+  double t4 = cpu_ns();
+  long start = syscall(SYS_brk, 0);
+  for (int i = 1; i <= CALLS; i++) syscall(SYS_brk, start + (long)(i * PAGE));
+  double t5 = cpu_ns();
+  syscall(SYS_brk, start);
+  sample("syscall_base", "ns", (t1 - t0) / CALLS);
+  sample("syscall_mmap", "ns", (t2 - t1) / CALLS);
+  sample("syscall_mprotect", "ns", (t3 - t2) / CALLS);
+  sample("syscall_munmap", "ns", (t4 - t3) / CALLS);
+  sample("syscall_brk", "ns", (t5 - t4) / CALLS);
+}
+
+/* ---- Zeroing and copying --------------------------------------------------------------------------------------- */
+
+static void string_fill(char *to, size_t bytes) {
+#ifdef __x86_64__
+  __asm__ volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(0) : "memory");
+#else
+  memset(to, 0, bytes);
+#endif
+}
+
+static void string_copy(char *to, const char *from, size_t bytes) {
+#ifdef __x86_64__
+  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes)::"memory");
+#else
+  memcpy(to, from, bytes);
+#endif
+}
+
+/* As the kernel clears and copies: by string instructions, over more memory than the caches hold. */
+static char *bandwidth_buffer;
+#define BANDWIDTH_BYTES (128 * MIB)
+
+static void bandwidth(void) {
+  char *half = bandwidth_buffer + BANDWIDTH_BYTES / 2;
+  size_t bytes = BANDWIDTH_BYTES / 2;
+  double t0 = cpu_ns();
+  for (size_t i = 0; i < bytes; i += PAGE) string_fill(bandwidth_buffer + i, PAGE);
+  double t1 = cpu_ns();
+  for (size_t i = 0; i < bytes; i += HUGE) string_fill(bandwidth_buffer + i, HUGE);
+  double t2 = cpu_ns();
+  for (size_t i = 0; i < bytes; i += PAGE) string_copy(half + i, bandwidth_buffer + i, PAGE);
+  double t3 = cpu_ns();
+  sample("clear_4k", "ns", (t1 - t0) / (double)(bytes / PAGE));
+  sample("clear_2m", "ns", (t2 - t1) / (double)(bytes / HUGE));
+  sample("copy_4k", "ns", (t3 - t2) / (double)(bytes / PAGE));
+}
+
+/* Dependent additions run one a cycle: the clock rate of the core. */
+static void clock_rate(void) {
+  const long additions = 200000;
+  uint64_t x = 1;
+  double t0 = cpu_ns();
+  for (long i = 0; i < additions; i += 8)
+    __asm__ volatile("add %0, %0\n add %0, %0\n add %0, %0\n add %0, %0\n"
+                     "add %0, %0\n add %0, %0\n add %0, %0\n add %0, %0"
+                     : "+r"(x));
+  sample("core_cycles_per_ns", "cycles", (double)additions / (cpu_ns() - t0));
+}
+
+/* ---- Random and sequential access with 4K and with 2M pages ------------------------------------------------------ */
+
+static const uint64_t STEP = 6364136223846793005u;
+static volatile uint64_t nowhere;
+
+/* Each address depends on the value read before (all zero), so nothing overlaps. */
+static double dependent_reads(char *base, size_t bytes, long accesses) {
+  uint64_t x = 88172645463325252u, mask = (bytes - 1) & ~(uint64_t)63;
+  double t0 = cpu_ns();
+  for (long i = 0; i < accesses; i++)
+    x = x * STEP + 1442695040888963407u + *(volatile uint64_t *)(base + ((x >> 24) & mask));
+  double t1 = cpu_ns();
+  nowhere = x;
+  return (t1 - t0) / (double)accesses;
+}
+
+/* Addresses known in advance: the core keeps several reads in flight. */
+static double independent_reads(char *base, size_t bytes, long accesses) {
+  uint64_t x = 88172645463325252u, sum = 0, mask = (bytes - 1) & ~(uint64_t)63;
+  double t0 = cpu_ns();
+  for (long i = 0; i < accesses; i++) {
+    x = x * STEP + 1442695040888963407u;
+    sum += *(volatile uint64_t *)(base + ((x >> 24) & mask));
+  }
+  double t1 = cpu_ns();
+  nowhere = sum;
+  return (t1 - t0) / (double)accesses;
+}
+
+static double random_writes(char *base, size_t bytes, long accesses) {
+  uint64_t x = 88172645463325252u, mask = (bytes - 1) & ~(uint64_t)63;
+  double t0 = cpu_ns();
+  for (long i = 0; i < accesses; i++) {
+    x = x * STEP + 1442695040888963407u;
+    *(volatile uint64_t *)(base + ((x >> 24) & mask)) = 0;
+  }
+  return (cpu_ns() - t0) / (double)accesses;
+}
+
+/* Per 64 bytes. */
+static double sequential_reads(char *base, size_t bytes, long accesses) {
+  size_t length = (size_t)accesses * 64 < bytes ? (size_t)accesses * 64 : bytes;
+  double t0 = cpu_ns();
+  read_each(base, length, 64);
+  return (cpu_ns() - t0) / (double)(length / 64);
+}
+
+static void access_patterns(size_t largest) {
+  static const struct {
+    const char *name;
+    double (*run)(char *, size_t, long);
+    long accesses;
+  } patterns[] = {
+      {"dependent_read", dependent_reads, 250000},
+      {"independent_read", independent_reads, 400000},
+      {"random_write", random_writes, 400000},
+      {"sequential_read", sequential_reads, 1000000},
+  };
+  char *small = map_small(largest), *huge = map_huge(largest);
+  memset(small, 0, largest);
+  long f0 = minor_faults();
+  memset(huge, 0, largest);
+  int has_huge = minor_faults() - f0 < (long)(largest / HUGE * 2);
+  if (!has_huge) skip("dependent_read_2m", "the kernel gives no transparent huge pages");
+
+  for (size_t bytes = MIB; bytes <= largest; bytes *= 4)
+    for (int round = 0; round < 5; round++)
+      for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%s_4k_%zum", patterns[i].name, bytes / MIB);
+        sample(name, "ns", patterns[i].run(small, bytes, patterns[i].accesses));
+        if (!has_huge) continue;
+        snprintf(name, sizeof name, "%s_2m_%zum", patterns[i].name, bytes / MIB);
+        sample(name, "ns", patterns[i].run(huge, bytes, patterns[i].accesses));
+      }
+  munmap(small, largest);
+  munmap(huge, largest);
+}
+
+/* The largest of 1, 4, 16 ... 4096 MiB of which three fit into what is available; at least 64 MiB. */
+static size_t largest_working_set(void) {
+  long available_kb = 0;
+  char line[200];
+  FILE *f = fopen("/proc/meminfo", "r");
+  while (f && fgets(line, sizeof line, f)) sscanf(line, "MemAvailable: %ld kB", &available_kb);
+  if (f) fclose(f);
+  size_t bytes = 64 * MIB;
+  while (bytes < 1024 * MIB && bytes * 4 * 3 < (size_t)available_kb * 1024) bytes *= 4;
+  return bytes;
+}
+
+/* ---- Folios of 16K to 1M ------------------------------------------------------------------------------------------ */
+
+#define THP_FOLDER "/sys/kernel/mm/transparent_hugepage"
+static const int MTHP_KB[] = {16, 32, 64, 128, 256, 512, 1024};
+#define NR_MTHP (int)(sizeof MTHP_KB / sizeof *MTHP_KB)
+
+static int write_text(const char *path, const char *text) {
+  int fd = open(path, O_WRONLY);
+  if (fd < 0) return -1;
+  ssize_t done = write(fd, text, strlen(text));
+  close(fd);
+  return done < 0 ? -1 : 0;
+}
+
+/* The word in brackets of a knob such as "always [madvise] never"; empty if it cannot be read. */
+static void read_choice(const char *path, char *choice, size_t size) {
+  char text[200] = "";
+  choice[0] = 0;
+  FILE *f = fopen(path, "r");
+  if (!f) return;
+  if (fgets(text, sizeof text, f)) {
+    char *open_at = strchr(text, '['), *close_at = strchr(text, ']');
+    if (open_at && close_at) snprintf(choice, size, "%.*s", (int)(close_at - open_at - 1), open_at + 1);
+  }
+  fclose(f);
+}
+
+/*
+ * A process that outlives this one, waits for its end and puts the per-size knobs back. Returns the
+ * end of the pipe whose closing tells it, or -1.
+ */
+static int start_keeper(char saved[][32], pid_t *keeper) {
+  int ends[2];
+  if (pipe(ends)) return -1;
+  *keeper = fork();
+  if (*keeper == 0) {
+    setsid();
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    close(ends[1]);
+    char byte;
+    while (read(ends[0], &byte, 1) < 0 && errno == EINTR) {}
+    for (int i = 0; i < NR_MTHP; i++) {
+      char path[200];
+      snprintf(path, sizeof path, THP_FOLDER "/hugepages-%dkB/enabled", MTHP_KB[i]);
+      if (saved[i][0]) write_text(path, saved[i]);
+    }
+    _exit(0);
+  }
+  close(ends[0]);
+  return ends[1];
+}
+
+/* Every 2 MiB of the mapping has a hole: no PMD-sized folio fits and the per-size knob decides. */
+static void mthp_faults(int kb) {
+  size_t size = (size_t)kb * 1024, hole = HUGE / 2, bytes = 16 * MIB;
+  char *p = map_huge(bytes);
+  for (size_t at = 0; at < bytes; at += HUGE) munmap(p + at, hole);
+  double nr = (double)(bytes / 2 / size);
+  long f0 = minor_faults();
+  double t0 = cpu_ns();
+  for (size_t at = hole; at < bytes; at += HUGE) write_each(p + at, HUGE - hole, size);
+  double t1 = cpu_ns();
+  for (size_t at = hole; at < bytes; at += HUGE) read_each(p + at, HUGE - hole, PAGE);
+  long faults = minor_faults() - f0;
+  double t2 = cpu_ns();
+  munmap(p, bytes);
+  double t3 = cpu_ns();
+  if ((double)faults > nr * 1.2) return;
+  char name[48];
+  snprintf(name, sizeof name, "fault_%dk_write", kb);
+  sample(name, "ns", (t1 - t0) / nr);
+  snprintf(name, sizeof name, "munmap_%dk_folio_page", kb);
+  sample(name, "ns", (t3 - t2) / (double)(bytes / 2 / PAGE));
+}
+
+static void all_mthp_faults(void) {
+  char saved[NR_MTHP][32], path[200];
+  for (int i = 0; i < NR_MTHP; i++) {
+    snprintf(path, sizeof path, THP_FOLDER "/hugepages-%dkB/enabled", MTHP_KB[i]);
+    read_choice(path, saved[i], sizeof saved[i]);
+  }
+  pid_t keeper;
+  int keeper_pipe = start_keeper(saved, &keeper);
+  if (keeper_pipe < 0) return;
+  for (int i = 0; i < NR_MTHP; i++) {
+    snprintf(path, sizeof path, THP_FOLDER "/hugepages-%dkB/enabled", MTHP_KB[i]);
+    if (!saved[i][0] || write_text(path, "madvise")) {
+      skip("fault_64k_write", "the per-size knobs cannot be written (needs root)");
+      continue;
+    }
+    for (int round = 0; round < 15; round++) mthp_faults(MTHP_KB[i]);
+    write_text(path, saved[i]);
+  }
+  close(keeper_pipe);
+  waitpid(keeper, NULL, 0);
+}
+
+static double wall_seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+  double seconds = argc > 1 ? atof(argv[1]) : 6;
+  if (!(seconds >= 0.1 && seconds <= 600)) die("usage: calibrate [seconds]");
+  prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+
+  access_patterns(largest_working_set());
+  all_mthp_faults();
+  open_file();
+  bandwidth_buffer = map_huge(BANDWIDTH_BYTES);
+  memset(bandwidth_buffer, 1, BANDWIDTH_BYTES);
+
+  static void (*const experiments[])(void) = {
+      anon_small, anon_huge, splits,       collapse,     fork_base, fork_small, fork_huge,
+      file_faults, shared_faults, system_calls, bandwidth, clock_rate,
+  };
+  double start = wall_seconds();
+  for (int round = 0; round < MAX_ROUNDS && wall_seconds() - start < seconds; round++)
+    for (size_t i = 0; i < sizeof experiments / sizeof *experiments; i++) experiments[i]();
+
+  print_json();
+  return 0;
+}

@@ -10,7 +10,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,20 +49,24 @@ export function packagePath(...parts: string[]): string {
 
 function built(source: string, suffix: string, flags: readonly string[]): string {
   const sourcePath = packagePath("native", source);
-  const key = contentKey(dirname(sourcePath), flags);
+  const key = contentKey(sourcePath, flags);
   const target = join(cacheFolder(), `${basename(source, ".c")}-${key}${suffix}`);
   if (!existsSync(target)) compile(sourcePath, target, flags);
   return target;
 }
 
-/** Hash of the flags and of every C file beside the source, since it may include them. */
-function contentKey(folder: string, flags: readonly string[]): string {
+/** Hash of the flags, of the source and of every file it includes by quoted name. */
+function contentKey(sourcePath: string, flags: readonly string[]): string {
   const hash = createHash("sha256");
   hash.update(JSON.stringify([process.arch, flags]));
-  const names = readdirSync(folder).filter((name) => /\.[ch]$/.test(name));
-  for (const name of names.sort()) {
-    hash.update(`\0${name}\0`);
-    hash.update(readFileSync(join(folder, name)));
+  const paths = [sourcePath];
+  for (const path of paths) {
+    const text = readFileSync(path, "utf8");
+    hash.update(`\0${basename(path)}\0${text}`);
+    for (const include of text.matchAll(/^#include "(.+)"$/gm)) {
+      const included = join(dirname(path), include[1]!);
+      if (!paths.includes(included)) paths.push(included);
+    }
   }
   return hash.digest("hex").slice(0, 16);
 }
