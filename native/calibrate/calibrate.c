@@ -10,7 +10,7 @@
  * Uses only madvise to choose page sizes. Folios of 16K..1M need a knob that root may write; it is
  * put back by a keeper process when this one ends in whatever way.
  *
- * Usage: calibrate [seconds]       about that long for the rounds (default 6)
+ * Usage: calibrate [seconds]       about that long for the rounds (default 4)
  */
 #include "measure.h"
 
@@ -171,93 +171,161 @@ static void splits(void) {
   sample("dontneed_call_one_page", "ns", (t2 - t1) / half);
 }
 
-static void collapse(void) {
-  char *p = map_small(8 * HUGE);
-  write_each(p, 8 * HUGE, PAGE);
-  madvise(p, 8 * HUGE, MADV_HUGEPAGE);
+/* One collapse of a range whose first `nr_pages` pages are there. */
+static void collapse(const char *name, size_t nr_pages) {
+  size_t bytes = 8 * HUGE;
+  char *p = map_small(bytes);
+  for (size_t at = 0; at < bytes; at += HUGE) write_each(p + at, nr_pages * PAGE, PAGE);
+  madvise(p, bytes, MADV_HUGEPAGE);
   double t0 = cpu_ns();
-  int failed = madvise(p, 8 * HUGE, MADV_COLLAPSE);
+  int failed = madvise(p, bytes, MADV_COLLAPSE);
   double t1 = cpu_ns();
   if (failed)
-    skip("collapse_512", "MADV_COLLAPSE was refused");
+    skip(name, "MADV_COLLAPSE was refused");
   else
-    sample("collapse_512", "ns", (t1 - t0) / 8);
-  munmap(p, 8 * HUGE);
+    sample(name, "ns", (t1 - t0) / 8);
+  munmap(p, bytes);
 }
 
-/* ---- Fork and copy-on-write ----------------------------------------------------------------------------------- */
+static void collapses(void) {
+  collapse("collapse_512", 512);
+  collapse("collapse_1", 1);
+}
 
-/* Forks a child that waits until `stop_child`; returns its pid and the parent's time in fork. */
-static int release[2];
-
-static pid_t fork_waiting(double *ns) {
-  if (pipe(release)) die("pipe: %s", strerror(errno));
+/* MADV_FREE of written pages, and mremap that moves them. */
+static void free_and_move(void) {
+  char *small = map_small(SMALL_BYTES), *to = map_small(SMALL_BYTES + PAGE);
+  write_each(small, SMALL_BYTES, PAGE);
+  to += PAGE; /* were both aligned, whole page tables would move */
   double t0 = cpu_ns();
-  pid_t child = fork();
-  if (child == 0) {
+  mremap(small, SMALL_BYTES, SMALL_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  double t1 = cpu_ns();
+  madvise(to, SMALL_BYTES, MADV_FREE);
+  double t2 = cpu_ns();
+  munmap(to - PAGE, SMALL_BYTES + PAGE);
+  sample("mremap_4k_page", "ns", (t1 - t0) / SMALL_PAGES);
+  sample("lazyfree_4k_page", "ns", (t2 - t1) / SMALL_PAGES);
+
+  char *huge = map_huge(HUGE_BYTES);
+  to = map_huge(HUGE_BYTES);
+  long f0 = minor_faults();
+  write_each(huge, HUGE_BYTES, PAGE);
+  int is_huge = minor_faults() - f0 < (long)(HUGE_PAGES * 1.5);
+  double t3 = cpu_ns();
+  mremap(huge, HUGE_BYTES, HUGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  double t4 = cpu_ns();
+  madvise(to, HUGE_BYTES, MADV_FREE);
+  double t5 = cpu_ns();
+  munmap(to, HUGE_BYTES);
+  if (!is_huge) return;
+  sample("mremap_2m_page", "ns", (t4 - t3) / HUGE_PAGES);
+  sample("lazyfree_2m_page", "ns", (t5 - t4) / HUGE_PAGES);
+}
+
+/* ---- Fork, exit and copy-on-write ----------------------------------------------------------- */
+
+/* A child that does nothing until it is stopped, and the parent's CPU time in fork. */
+struct child {
+  pid_t pid;
+  int release;
+  double fork_ns;
+};
+
+static struct child fork_waiting(void) {
+  struct child child;
+  int ends[2];
+  if (pipe(ends)) die("pipe: %s", strerror(errno));
+  double t0 = cpu_ns();
+  child.pid = fork();
+  if (child.pid == 0) {
     char byte;
-    close(release[1]);
-    ssize_t ended = read(release[0], &byte, 1);
+    close(ends[1]);
+    ssize_t ended = read(ends[0], &byte, 1);
     _exit(ended < 0);
   }
-  *ns = cpu_ns() - t0;
-  if (child < 0) die("fork: %s", strerror(errno));
+  child.fork_ns = cpu_ns() - t0;
+  if (child.pid < 0) die("fork: %s", strerror(errno));
+  child.release = ends[1];
+  close(ends[0]);
   return child;
 }
 
-static void stop_child(pid_t child) {
-  close(release[0]);
-  close(release[1]);
-  waitpid(child, NULL, 0);
+/* Lets the child exit; returns the CPU time it used in all. */
+static double stop_child(struct child child) {
+  struct rusage used;
+  close(child.release);
+  wait4(child.pid, NULL, 0, &used);
+  return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e9 +
+         (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e3;
 }
 
-static void fork_base(void) {
-  double ns;
-  stop_child(fork_waiting(&ns));
-  sample("fork_base", "ns", ns);
-}
+/* While the process is small: fork, exit and wait of one like it; with exec of a program that ends at once. */
+static void small_processes(const char *self) {
+  for (int i = 0; i < 60; i++) {
+    double t0 = cpu_ns();
+    double child_ns = stop_child(fork_waiting());
+    sample("fork_exit_wait", "ns", cpu_ns() - t0 + child_ns);
 
-static double fork_base_ns(void) {
-  double ns;
-  stop_child(fork_waiting(&ns));
-  return ns;
+    struct rusage used;
+    double t1 = cpu_ns();
+    pid_t pid = vfork();
+    if (pid == 0) {
+      execl(self, self, "--end", (char *)NULL);
+      _exit(127);
+    }
+    wait4(pid, NULL, 0, &used);
+    child_ns = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e9 +
+               (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e3;
+    sample("exec_exit_wait", "ns", cpu_ns() - t1 + child_ns);
+  }
 }
 
 static void fork_small(void) {
+  struct child child = fork_waiting();
+  double base = child.fork_ns, base_child = stop_child(child);
   size_t bytes = 4 * SMALL_BYTES;
-  double pages = (double)(bytes / PAGE), ns, base = fork_base_ns();
+  double pages = (double)(bytes / PAGE);
   char *p = map_small(bytes);
   write_each(p, bytes, PAGE);
-  pid_t child = fork_waiting(&ns);
-  sample("fork_4k_page", "ns", (ns - base) / pages);
+
+  child = fork_waiting();
+  sample("fork_4k_page", "ns", (child.fork_ns - base) / pages);
+  sample("exit_shared_4k_page", "ns", (stop_child(child) - base_child) / pages);
   double t0 = cpu_ns();
-  write_each(p, bytes / 2, PAGE); /* the child still has them: copies */
+  write_each(p, bytes, PAGE); /* nobody else has them any more: only made writable */
   double t1 = cpu_ns();
-  stop_child(child);
+  child = fork_waiting();
   double t2 = cpu_ns();
-  write_each(p + bytes / 2, bytes / 2, PAGE); /* nobody else has them: only made writable */
+  write_each(p, bytes, PAGE); /* the child still has them: copies */
   double t3 = cpu_ns();
+  stop_child(child);
   munmap(p, bytes);
-  sample("fault_cow_copy", "ns", (t1 - t0) / (pages / 2));
-  sample("fault_cow_reuse", "ns", (t3 - t2) / (pages / 2));
+  sample("fault_cow_reuse", "ns", (t1 - t0) / pages);
+  sample("fault_cow_copy", "ns", (t3 - t2) / pages);
 }
 
 static void fork_huge(void) {
-  double ns, base = fork_base_ns();
-  char *p = map_huge(HUGE_BYTES);
-  write_each(p, HUGE_BYTES, HUGE);
-  pid_t child = fork_waiting(&ns);
-  sample("fork_2m_page", "ns", (ns - base) / HUGE_PAGES);
+  struct child child = fork_waiting();
+  double base = child.fork_ns, base_child = stop_child(child);
+  size_t bytes = 4 * HUGE_BYTES;
+  double pages = (double)(bytes / HUGE);
+  char *p = map_huge(bytes);
+  write_each(p, bytes, HUGE);
+
+  child = fork_waiting();
+  sample("fork_2m_page", "ns", (child.fork_ns - base) / pages);
+  sample("exit_shared_2m_page", "ns", (stop_child(child) - base_child) / pages);
   double t0 = cpu_ns();
-  write_each(p, HUGE_BYTES / 2, HUGE); /* shared: the PMD is split and one page copied */
+  write_each(p, bytes, HUGE);
   double t1 = cpu_ns();
-  stop_child(child);
+  child = fork_waiting();
   double t2 = cpu_ns();
-  write_each(p + HUGE_BYTES / 2, HUGE_BYTES / 2, HUGE);
+  write_each(p, bytes, HUGE); /* shared: the PMD is split and one page copied */
   double t3 = cpu_ns();
-  munmap(p, HUGE_BYTES);
-  sample("fault_2m_cow_split", "ns", (t1 - t0) / (HUGE_PAGES / 2));
-  sample("fault_2m_cow_reuse", "ns", (t3 - t2) / (HUGE_PAGES / 2));
+  stop_child(child);
+  munmap(p, bytes);
+  sample("fault_2m_cow_reuse", "ns", (t1 - t0) / pages);
+  sample("fault_2m_cow_split", "ns", (t3 - t2) / pages);
 }
 
 /* ---- Files and system calls ----------------------------------------------------------------------------------- */
@@ -294,8 +362,13 @@ static void file_faults(void) {
   long faults = minor_faults() - f0;
   write_each(p, FILE_BYTES, PAGE); /* mapped read-only by the loop above: copies */
   double t2 = cpu_ns();
+  madvise(p, FILE_BYTES, MADV_DONTNEED);
+  read_each(p, FILE_BYTES, PAGE);
+  double t3 = cpu_ns();
   munmap(p, FILE_BYTES);
+  double t4 = cpu_ns();
   double pages = (double)(FILE_BYTES / PAGE);
+  sample("munmap_file_page", "ns", (t4 - t3) / pages);
   sample("fault_file_read", "ns", (t1 - t0) / (double)(faults > 0 ? faults : 1));
   sample("fault_file_around_pages", "pages", pages / (double)(faults > 0 ? faults : 1));
   sample("fault_file_cow", "ns", (t2 - t1) / pages);
@@ -331,11 +404,17 @@ static void system_calls(void) {
   for (int i = 1; i <= CALLS; i++) syscall(SYS_brk, start + (long)(i * PAGE));
   double t5 = cpu_ns();
   syscall(SYS_brk, start);
+  char *empty = map_small(HUGE);
+  double t6 = cpu_ns();
+  for (int i = 0; i < CALLS; i++) madvise(empty + (size_t)i * PAGE, PAGE, MADV_DONTNEED);
+  double t7 = cpu_ns();
+  munmap(empty, HUGE);
   sample("syscall_base", "ns", (t1 - t0) / CALLS);
   sample("syscall_mmap", "ns", (t2 - t1) / CALLS);
   sample("syscall_mprotect", "ns", (t3 - t2) / CALLS);
   sample("syscall_munmap", "ns", (t4 - t3) / CALLS);
   sample("syscall_brk", "ns", (t5 - t4) / CALLS);
+  sample("syscall_madvise", "ns", (t7 - t6) / CALLS);
 }
 
 /* ---- Zeroing and copying --------------------------------------------------------------------------------------- */
@@ -392,7 +471,7 @@ static void clock_rate(void) {
 static const uint64_t STEP = 6364136223846793005u;
 static volatile uint64_t nowhere;
 
-/* Each address depends on the value read before (all zero), so nothing overlaps. */
+/* Each address depends on the value read before (always zero), so nothing overlaps. */
 static double dependent_reads(char *base, size_t bytes, long accesses) {
   uint64_t x = 88172645463325252u, mask = (bytes - 1) & ~(uint64_t)63;
   double t0 = cpu_ns();
@@ -401,6 +480,31 @@ static double dependent_reads(char *base, size_t bytes, long accesses) {
   double t1 = cpu_ns();
   nowhere = x;
   return (t1 - t0) / (double)accesses;
+}
+
+/* The same chain of arithmetic without the read. */
+static double arithmetic_alone(long accesses) {
+  uint64_t x = 88172645463325252u, zero = 0;
+  double t0 = cpu_ns();
+  for (long i = 0; i < accesses; i++) {
+    __asm__ volatile("" : "+r"(zero)); /* the compiler must not know it */
+    x = x * STEP + 1442695040888963407u + ((zero + (x >> 24)) & 0);
+  }
+  double t1 = cpu_ns();
+  nowhere = x;
+  return (t1 - t0) / (double)accesses;
+}
+
+/* Working sets that fit the first two levels of cache on any recent CPU, in one huge page. */
+static void cache_latencies(void) {
+  char *p = map_huge(HUGE);
+  memset(p, 0, HUGE);
+  for (int round = 0; round < 9; round++) {
+    sample("dependent_arithmetic", "ns", arithmetic_alone(200000));
+    sample("dependent_read_2m_16k", "ns", dependent_reads(p, 16 * 1024, 200000));
+    sample("dependent_read_2m_256k", "ns", dependent_reads(p, 256 * 1024, 200000));
+  }
+  munmap(p, HUGE);
 }
 
 /* Addresses known in advance: the core keeps several reads in flight. */
@@ -453,7 +557,7 @@ static void access_patterns(size_t largest) {
   if (!has_huge) skip("dependent_read_2m", "the kernel gives no transparent huge pages");
 
   for (size_t bytes = MIB; bytes <= largest; bytes *= 4)
-    for (int round = 0; round < 5; round++)
+    for (int round = 0; round < 4; round++)
       for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         char name[48];
         snprintf(name, sizeof name, "%s_4k_%zum", patterns[i].name, bytes / MIB);
@@ -584,10 +688,13 @@ static double wall_seconds(void) {
 }
 
 int main(int argc, char **argv) {
-  double seconds = argc > 1 ? atof(argv[1]) : 6;
+  if (argc > 1 && strcmp(argv[1], "--end") == 0) return 0;
+  double seconds = argc > 1 ? atof(argv[1]) : 4;
   if (!(seconds >= 0.1 && seconds <= 600)) die("usage: calibrate [seconds]");
   prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 
+  small_processes("/proc/self/exe");
+  cache_latencies();
   access_patterns(largest_working_set());
   all_mthp_faults();
   open_file();
@@ -595,8 +702,8 @@ int main(int argc, char **argv) {
   memset(bandwidth_buffer, 1, BANDWIDTH_BYTES);
 
   static void (*const experiments[])(void) = {
-      anon_small, anon_huge, splits,       collapse,     fork_base, fork_small, fork_huge,
-      file_faults, shared_faults, system_calls, bandwidth, clock_rate,
+      anon_small, anon_huge,   splits,        collapses,    free_and_move, fork_small,
+      fork_huge,  file_faults, shared_faults, system_calls, bandwidth,     clock_rate,
   };
   double start = wall_seconds();
   for (int round = 0; round < MAX_ROUNDS && wall_seconds() - start < seconds; round++)
