@@ -92,7 +92,7 @@ function main() {
     if (path !== "package-lock.json") findings.push(...docs.checkOwnPaths(file));
     if (isCode) {
       findings.push(...checkCode(file, rules));
-      for (const word of file.code.match(/\w+/g) ?? []) words.add(word);
+      for (const word of file.bare.match(/\w+/g) ?? []) words.add(word);
     } else if (path.endsWith(".md")) {
       findings.push(...checkDocument(file, scripts, rules));
       if (path === "docs/glossary.md") glossary = file;
