@@ -93,7 +93,7 @@ describe("what is written is read back", () => {
         });
       }
       sink.windowBegin(7);
-      for (let i = 0; i < 300_000; i++) {
+      for (let i = 0; i < 120_000; i++) {
         sink.access(7, i & 1, (i * 37) % 1000, 1 + (i % 3), i % 5 === 0);
         if (i % 10 === 0) sink.touch(7, i & 1, i, 1, i % 20 === 0);
         if (i % 7 === 0) sink.counts(0, 0, i, 2, i, 3);

@@ -164,7 +164,7 @@ class Teller {
       return sink.lock(process, range, this.oneOf(["lock", "onFault", "unlock"] as const));
     }
     if (choice === 7) {
-      if (range.nrPages === length) known.lengths.delete(mapping);
+      if (range.nrPages === length && !this.heaps.has(mapping)) known.lengths.delete(mapping);
       return sink.unmap(process, range);
     }
     this.remap(process, known, range);
@@ -184,7 +184,8 @@ class Teller {
       return this.sink.remap(process, tail, mapping, nrPages, false);
     }
     const dontUnmap = this.below(2) === 1;
-    if (!dontUnmap && range.nrPages === length) known.lengths.delete(mapping);
+    const isGone = !dontUnmap && range.nrPages === length && !this.heaps.has(mapping);
+    if (isGone) known.lengths.delete(mapping);
     known.lengths.set(this.nrMappings, nrPages);
     this.sink.remap(process, range, this.nrMappings++, nrPages, dontUnmap);
   }

@@ -161,8 +161,8 @@ class ValidatingSink implements TraceSink {
       if (dontUnmap) this.refuse("MREMAP_DONTUNMAP in place", "a new mapping with it");
       const length = this.lengthIn(state, to);
       const isTail = range.page + range.nrPages === length;
-      if (isTail) this.setLength(state, to, range.page + nrPages);
-      else if (nrPages > range.nrPages) this.refuse("growth inside a mapping", "growth at its end");
+      const end = range.page + nrPages;
+      if (isTail || end > length) this.setLength(state, to, end);
     } else {
       this.mustBeNext(to);
       this.nrMappings++;
@@ -316,8 +316,9 @@ class ValidatingSink implements TraceSink {
     this.forgetCache();
   }
 
-  /** A mapping unmapped in one piece is gone; one unmapped in parts keeps its length. */
+  /** A mapping unmapped in one piece is gone; one unmapped in parts keeps its length, and brk may revive a heap. */
   private dropIfWhole(state: ProcessState, range: PageRange): void {
+    if (this.heaps.has(range.mapping)) return;
     if (range.nrPages !== state.lengths.get(range.mapping)) return;
     state.lengths.delete(range.mapping);
     this.addProcessMappings(-1);
