@@ -47,6 +47,11 @@ export function costsFrom(found: Measurements, host: HostName, base: string): Co
   const figures: Partial<Record<CostName, CostFigure>> = {};
   for (const [name, formula] of FORMULAS) put(figures, name, evaluate(formula, measured));
   Object.assign(figures, largeFolioFigures(measured));
+  const clock = measured.get("core_cycles_per_ns");
+  if (clock) {
+    const source = `calibrate: dependent additions, ${clock.median.toFixed(2)} GHz`;
+    figures.cycle = { ns: 1 / clock.median, source };
+  }
 
   const latencies: Partial<Record<LatencyName, CostFigure>> = {};
   for (const [name, formula] of LATENCY_FORMULAS) put(latencies, name, evaluate(formula, measured));

@@ -1,0 +1,86 @@
+/**
+ * Whether hot paths allocate: bytes of JavaScript heap that a million operations leave behind, without a collection between.
+ *
+ * Entry: allocationRows.
+ */
+
+import { HUGE_SIZE, PTES_PER_REGION } from "../src/base/address.ts";
+import { MADV, sysMadvise } from "../src/syscall/madvise.ts";
+import { mapAdvised, type TestBed, testBed, writeAll } from "./engine.ts";
+import { inFreshProcess } from "./part.ts";
+import { type BenchRow, median, row } from "./row.ts";
+
+const SPAN = 256 * 1024 ** 2;
+const SPAN_PAGES = SPAN / 4096;
+const NR_SPANS = 16; // 1 M pages
+/** The smallest object takes 12 to 16 bytes; less than this per operation is not one object per operation. */
+const LEAST_OBJECT_BYTES = 0.1;
+
+/** A young generation that holds a whole sample: a collection in the middle would hide what was allocated. */
+const LARGE_YOUNG_GENERATION = ["--min-semi-space-size=64", "--max-semi-space-size=64"];
+
+/** Bytes of heap per operation. */
+interface Growth {
+  readonly fault: number;
+  readonly unmap: number;
+  /** Of an operation that does allocate one small object: the measurement's own check. */
+  readonly control: number;
+}
+
+/** One row per operation; value = objects per operation, 0 below a tenth of a byte. */
+export function allocationRows(): BenchRow[] {
+  const growth = inFreshProcess("allocation", NR_SPANS, LARGE_YOUNG_GENERATION) as Growth;
+  if (growth.control < 8) throw new Error("the heap does not show what is allocated");
+  return [
+    allocationRow("objects allocated per 4K fault", growth.fault),
+    allocationRow("objects allocated per page unmapped", growth.unmap),
+  ];
+}
+
+/** Faults and unmaps `nrSpans` times 256 MiB. */
+export function allocationPart(nrSpans: number): Growth {
+  const bed = testBed(2 * 1024 ** 3);
+  const faults: number[] = [];
+  const unmaps: number[] = [];
+  for (let span = 0; span < nrSpans + 2; span++) {
+    const region = mapAdvised(bed, SPAN, MADV.NOHUGEPAGE);
+    const fault = heapGrowth(() => writeAll(bed, region, SPAN));
+    const unmap = heapGrowth(() => zapSpan(bed, region));
+    if (span < 2) continue; // compiling allocates
+    faults.push(fault / SPAN_PAGES);
+    unmaps.push(unmap / SPAN_PAGES);
+  }
+  return { fault: median(faults), unmap: median(unmaps), control: control() };
+}
+
+/** A row from bytes per operation. */
+function allocationRow(name: string, bytesPerOperation: number): BenchRow {
+  const objects = bytesPerOperation < LEAST_OBJECT_BYTES ? 0 : bytesPerOperation / 16;
+  return row(name, objects, "objects", {
+    target: { of: "value", better: "lower", floor: 0, goal: 0 },
+    note: `${bytesPerOperation.toFixed(3)} B of heap each`,
+  });
+}
+
+/** Bytes of heap that `work` allocated. */
+function heapGrowth(work: () => void): number {
+  globalThis.gc?.();
+  const before = process.memoryUsage().heapUsed;
+  work();
+  return process.memoryUsage().heapUsed - before;
+}
+
+/** One call for all: the pages count, not the call. */
+function zapSpan(bed: TestBed, region: number): void {
+  if (sysMadvise(bed.m, bed.mm, region * HUGE_SIZE, SPAN, MADV.DONTNEED) !== 0) {
+    throw new Error("MADV_DONTNEED failed");
+  }
+}
+
+function control(): number {
+  const kept: { page: number }[] = new Array(PTES_PER_REGION);
+  const growth = heapGrowth(() => {
+    for (let i = 0; i < SPAN_PAGES; i++) kept[i & (PTES_PER_REGION - 1)] = { page: i };
+  });
+  return growth / SPAN_PAGES;
+}
