@@ -284,6 +284,7 @@ static void slow_access(struct vcpu *v, uint32_t info, uint64_t vaddr, void *pc)
   bool is_write = info >> 17 & 1;
   uint64_t page = vaddr >> PAGE_SHIFT;
   process_lock();
+  if (self.is_quiet || v->is_gone) return process_unlock();
   /* The fast path counts an access down only if its page matched; here the others are. */
   bool was_counted = v->slots[(page << 1 | is_write) & (SLOTS - 1)].key == (page << 1 | is_write) &&
                      (vaddr & 4095) <= 4096 - 8;

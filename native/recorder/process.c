@@ -203,7 +203,6 @@ static void tell_image(const struct region *r, uint64_t start, uint64_t end, uin
   stream_put(offset >> PAGE_SHIFT);
   stream_put_text(path);
   stream_end();
-  if (r->prot & REGION_WRITE) image_written(start, end);
 }
 
 void process_image(void) {
@@ -230,6 +229,8 @@ void process_image(void) {
       if (from < to && r->prot) tell_image(r, from, to, offset + (from - start), path);
     }
   }
+  for (int i = 0; i < nr_regions; i++)
+    if (regions[i].prot & REGION_WRITE) image_written(regions[i].start, regions[i].end);
   stream_unlock();
   fclose(maps);
 }
@@ -379,10 +380,10 @@ void process_exits(uint32_t status) {
       if (vcpus[i] && !vcpus[i]->is_gone) vcpu_finish(vcpus[i]);
     tell_all();
     end_interval();
+    self.is_quiet = true;
     process_unlock();
   }
   tell_exit(self.process, status);
-  self.is_quiet = true;
 }
 
 /* A child that was killed could not say so itself. */

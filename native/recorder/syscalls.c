@@ -234,6 +234,7 @@ void syscall_begins(struct vcpu *v, int64_t number) {
 void syscall_ends(struct vcpu *v, int64_t number, int64_t result) {
   if (self.is_quiet || v->is_gone) return;
   process_lock();
+  if (self.is_quiet) return process_unlock();
   if (is_mapping_call(number))
     mapping_call_ended(v, number, result);
   else if (number == SYS_prctl && v->arg[0] == PR_THP_DISABLE && result == 0)
