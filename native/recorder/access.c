@@ -313,7 +313,7 @@ void vcpu_reset(struct vcpu *v, uint32_t thread) {
   v->thread = thread;
   uint64_t first = control->window_accesses * 8;
   v->period = first < control->sample_every ? first : control->sample_every;
-  v->until_change = is_full() ? 0 : v->period / 2;
+  v->until_change = is_full() ? 0 : control->window_accesses / 4;
   v->left = v->armed = 1;
 }
 

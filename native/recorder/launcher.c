@@ -167,6 +167,11 @@ static void finish(int status) {
   stream_unlock();
   if (outlived > 0) stream_note("%d processes outlived the command; they were recorded up to its end", outlived);
   stream_lock();
+  stream_begin(EV_PROGRESS);
+  stream_put(atomic_load(&control->accesses));
+  stream_put(atomic_load(&control->touches));
+  stream_put(atomic_load(&control->ticks));
+  stream_end();
   stream_begin(EV_END);
   stream_put(atomic_load(&control->ticks));
   stream_put(WIFSIGNALED(status) ? 256 + (uint32_t)WTERMSIG(status) : (uint32_t)WEXITSTATUS(status));

@@ -169,8 +169,8 @@ uint32_t process_first_thread(void) {
 struct region {
   uint64_t start, end, prot;
 };
-static struct region regions[512];
-static int nr_regions;
+static struct region regions[512], told[512];
+static int nr_regions, nr_told;
 
 static int keep_region(void *unused, uint64_t start, uint64_t end, unsigned long flags) {
   (void)unused;
@@ -193,7 +193,12 @@ static void image_written(uint64_t start, uint64_t end) {
 }
 
 static void tell_image(const struct region *r, uint64_t start, uint64_t end, uint64_t offset, const char *path) {
+  static uint64_t last_end;
   bool is_stack = *path == 0 && (r->prot & REGION_WRITE) && end - start >= STACK_BYTES;
+  /* QEMU's own descriptor tables look like the program's memory, but belong to no file and are no stack. */
+  if (*path == 0 && !is_stack && start != last_end) return;
+  last_end = end;
+  told[nr_told++] = (struct region){start, end, r->prot};
   stream_begin(EV_IMAGE);
   stream_put(self.process);
   stream_put(*path ? IMAGE_FILE : is_stack ? IMAGE_STACK : IMAGE_ANONYMOUS);
@@ -226,11 +231,11 @@ void process_image(void) {
       const struct region *r = &regions[i];
       uint64_t from = start > r->start ? start : r->start, to = end < r->end ? end : r->end;
       /* No access at all: what QEMU reserves for the heap, guard pages. */
-      if (from < to && r->prot) tell_image(r, from, to, offset + (from - start), path);
+      if (from < to && r->prot && nr_told < 512) tell_image(r, from, to, offset + (from - start), path);
     }
   }
-  for (int i = 0; i < nr_regions; i++)
-    if (regions[i].prot & REGION_WRITE) image_written(regions[i].start, regions[i].end);
+  for (int i = 0; i < nr_told; i++)
+    if (told[i].prot & REGION_WRITE) image_written(told[i].start, told[i].end);
   stream_unlock();
   fclose(maps);
 }

@@ -2,29 +2,16 @@
  * The recorder's events as a recording: absolute addresses become mappings and pages of them.
  *
  * Entry: RecordConverter, the RawSink in front of a TraceSink whose `begin` was called.
- * Owns:  every process's address space while it lives.
+ * Owns:  which processes and threads live; the address book knows their memory.
  * Holds: what it tells keeps the order rules of a TraceSink also where processes are killed half-way: what comes from a
  *        process or thread that is gone is dropped, what falls outside all mappings is counted and dropped.
  */
 
+import { createAddressBook } from "../trace/address-book.ts";
 import type { TraceSink } from "../trace/trace-sink.ts";
 import { tellImage } from "./record-image.ts";
-import { AddressSpace } from "./record-space.ts";
 import type { AccessBatch, ImagePiece, RawSink, RawSyscall } from "./record-stream.ts";
 import { tellSyscall } from "./record-syscalls.ts";
-
-/** One process as the converter sees it. */
-export interface RecordedProcess {
-  readonly process: number;
-  readonly space: AddressSpace;
-  /** brk's mapping and its first absolute page; undefined before the first brk. */
-  heap: { readonly mapping: number; readonly firstPage: number } | undefined;
-}
-
-/** Numbers mappings over the whole recording. */
-export interface MappingNumbers {
-  next: number;
-}
 
 /** What the run looked like, for the last line and the header. */
 export interface RecordSummary {
@@ -35,14 +22,17 @@ export interface RecordSummary {
   /** Time of the last event. */
   tick: number;
   nrProcesses: number;
-  /** First touches and accesses that no mapping explains. */
+  /** Pages of first touches, and accesses, that no mapping explains. */
   nrUnexplained: number;
   /** As wait gives it: exit code, or 256 + signal; undefined if the recorder did not say. */
   status: number | undefined;
+  /** The program was asked to end, by Ctrl-C for one. */
   wasAsked: boolean;
   failure: string | undefined;
   readonly notes: string[];
 }
+
+const NOBODY = -1;
 
 export class RecordConverter implements RawSink {
   readonly summary: RecordSummary = {
@@ -58,11 +48,11 @@ export class RecordConverter implements RawSink {
     notes: [],
   };
   private readonly sink: TraceSink;
+  private readonly book;
   private readonly onProgress: () => void;
-  private readonly numbers: MappingNumbers = { next: 0 };
-  private readonly living = new Map<number, RecordedProcess>();
-  /** Process of each living thread. Rows: thread numbers. */
-  private readonly threadOwner: (RecordedProcess | undefined)[] = [];
+  private readonly living = new Set<number>();
+  /** Process of each living thread, NOBODY of others. Rows: thread numbers. */
+  private readonly owners: number[] = [];
   private readonly windows = new Set<number>();
   private toldTick = 0;
   /** Image pieces of one process, told together once they are complete. */
@@ -71,6 +61,7 @@ export class RecordConverter implements RawSink {
 
   constructor(sink: TraceSink, onProgress: () => void) {
     this.sink = sink;
+    this.book = createAddressBook(sink);
     this.onProgress = onProgress;
   }
 
@@ -80,49 +71,40 @@ export class RecordConverter implements RawSink {
 
   process(process: number, parent: number, how: "exec" | "fork" | "vfork"): void {
     this.beforeEvent();
-    const from = this.living.get(parent);
-    const space = from === undefined || how === "exec" ? new AddressSpace() : from.space.clone();
-    this.living.set(process, { process, space, heap: from?.heap });
+    this.living.add(process);
     this.summary.nrProcesses++;
-    this.sink.process(process, parent, how);
+    this.book.start(process, parent, how);
   }
 
   exec(process: number, _path: string): void {
     this.beforeEvent();
-    const state = this.living.get(process);
-    if (state === undefined) return;
-    state.space.clear();
-    state.heap = undefined;
+    if (!this.living.has(process)) return;
     // The first process began with its program: an exec record would say it a second time.
-    if (this.hasProgram) this.sink.exec(process);
+    if (this.hasProgram) this.book.exec(process);
     this.hasProgram = true;
   }
 
   thread(thread: number, process: number): void {
     this.beforeEvent();
-    const state = this.living.get(process);
-    if (state === undefined) return;
-    this.threadOwner[thread] = state;
+    if (!this.living.has(process)) return;
+    this.owners[thread] = process;
     this.sink.thread(thread, process);
   }
 
   threadExit(thread: number): void {
     this.beforeEvent();
-    if (this.threadOwner[thread] === undefined) return;
-    this.threadOwner[thread] = undefined;
-    this.windows.delete(thread);
+    if (this.ownerOf(thread) === NOBODY) return;
+    this.forgetThread(thread);
     this.sink.threadExit(thread);
   }
 
   exit(process: number, status: number): void {
     this.beforeEvent();
     if (!this.living.delete(process)) return;
-    this.threadOwner.forEach((owner, thread) => {
-      if (owner?.process !== process) return;
-      this.threadOwner[thread] = undefined;
-      this.windows.delete(thread);
-    });
-    this.sink.exit(process, status);
+    for (const [thread, owner] of this.owners.entries()) {
+      if (owner === process) this.forgetThread(thread);
+    }
+    this.book.exit(process, status);
   }
 
   image(piece: ImagePiece): void {
@@ -131,50 +113,42 @@ export class RecordConverter implements RawSink {
 
   syscall(call: RawSyscall): void {
     this.beforeEvent();
-    const state = this.living.get(call.process);
-    if (state !== undefined) tellSyscall(state, this.numbers, call, this.sink);
+    if (this.living.has(call.process)) tellSyscall(this.book, this.sink, call);
   }
 
   touch(thread: number, isWrite: boolean, page: number, nrPages: number): void {
     this.beforeEvent();
-    const space = this.threadOwner[thread]?.space;
-    if (space === undefined) return;
-    let left = nrPages;
-    for (let at = page; left > 0; ) {
-      if (!space.find(at)) {
+    const { book, sink } = this;
+    const process = this.ownerOf(thread);
+    if (process === NOBODY) return;
+    for (let at = page; at < page + nrPages; ) {
+      let run = 1;
+      if (book.find(process, at)) {
+        run = Math.min(page + nrPages - at, book.nrFollowing);
+        sink.touch(thread, book.mapping, book.page, run, isWrite);
+      } else {
         this.summary.nrUnexplained++;
-        at++;
-        left--;
-        continue;
       }
-      const run = Math.min(left, space.foundRun);
-      this.sink.touch(thread, space.foundMapping, space.foundPage, run, isWrite);
       at += run;
-      left -= run;
     }
   }
 
   windowBegin(thread: number): void {
     this.beforeEvent();
-    if (this.threadOwner[thread] === undefined) return;
+    if (this.ownerOf(thread) === NOBODY) return;
     this.windows.add(thread);
     this.sink.windowBegin(thread);
   }
 
   accesses(thread: number, batch: AccessBatch): void {
     this.beforeEvent();
-    const space = this.threadOwner[thread]?.space;
-    if (space === undefined || !this.windows.has(thread)) return;
+    const { book, sink } = this;
+    const process = this.ownerOf(thread);
+    if (process === NOBODY || !this.windows.has(thread)) return;
     const { pages, counts, writes } = batch;
     for (let i = 0; i < batch.length; i++) {
-      if (space.find(pages[i])) {
-        this.sink.access(
-          thread,
-          space.foundMapping,
-          space.foundPage,
-          counts[i],
-          writes[i] === 1,
-        );
+      if (book.find(process, pages[i])) {
+        sink.access(thread, book.mapping, book.page, counts[i], writes[i] === 1);
       } else {
         this.summary.nrUnexplained++;
       }
@@ -188,17 +162,16 @@ export class RecordConverter implements RawSink {
 
   counts(process: number, page: number, nrPages: number, reads: number, writes: number): void {
     this.beforeEvent();
-    const space = this.living.get(process)?.space;
-    if (space === undefined) return;
-    let left = nrPages;
-    for (let at = page; left > 0; ) {
-      // Pages unmapped since they were used: their counts no longer have a place.
-      const run = space.find(at) ? Math.min(left, space.foundRun) : 1;
-      if (space.find(at)) {
-        this.sink.counts(process, space.foundMapping, space.foundPage, run, reads, writes);
+    const { book, sink } = this;
+    if (!this.living.has(process)) return;
+    for (let at = page; at < page + nrPages; ) {
+      // What was unmapped since it was used has no place any more for its counts.
+      let run = 1;
+      if (book.find(process, at)) {
+        run = Math.min(page + nrPages - at, book.nrFollowing);
+        sink.counts(process, book.mapping, book.page, run, reads, writes);
       }
       at += run;
-      left -= run;
     }
   }
 
@@ -224,6 +197,15 @@ export class RecordConverter implements RawSink {
     this.summary.wasAsked = wasAsked;
   }
 
+  private ownerOf(thread: number): number {
+    return this.owners[thread] ?? NOBODY;
+  }
+
+  private forgetThread(thread: number): void {
+    this.owners[thread] = NOBODY;
+    this.windows.delete(thread);
+  }
+
   /** Tells what is pending: the image, and the time if it moved on. */
   private beforeEvent(): void {
     if (this.pieces.length > 0) this.flushImage();
@@ -236,7 +218,6 @@ export class RecordConverter implements RawSink {
   private flushImage(): void {
     const pieces = this.pieces;
     this.pieces = [];
-    const state = this.living.get(pieces[0].process);
-    if (state !== undefined) tellImage(state, this.numbers, pieces, this.sink);
+    if (this.living.has(pieces[0].process)) tellImage(this.book, pieces);
   }
 }

@@ -4,48 +4,32 @@
  * Entry: tellImage, once per exec.
  * Owns:  nothing.
  * Holds: the program's own segments are placed relative to its first page. The dynamic loader's lie together inside one
- *        range that the kernel places freely; that range is told as a mapping without access, its segments in it.
+ *        range that the kernel places freely; that range is told as a mapping without access, its segments over it.
  */
 
-import type { Backing, Placement, TraceSink } from "../trace/trace-sink.ts";
-import type { MappingNumbers, RecordedProcess } from "./record-convert.ts";
+import type { AddressBook, RecordedMap } from "../trace/address-book.ts";
+import type { Backing } from "../trace/trace-sink.ts";
 import type { ImagePiece } from "./record-stream.ts";
 
+const PAGE_SIZE = 4096;
 const PROT_NONE = 0;
 
-/** Neighbouring pieces of one file and the zero pages behind them. */
+/** Neighbouring pieces of one file and the zero pages behind them; without a file a piece on its own. */
 interface Group {
   readonly path: string;
   readonly pieces: ImagePiece[];
 }
 
 /** Tells the pieces of one process, which come in ascending order of addresses. */
-export function tellImage(
-  state: RecordedProcess,
-  numbers: MappingNumbers,
-  pieces: readonly ImagePiece[],
-  sink: TraceSink,
-): void {
+export function tellImage(book: AddressBook, pieces: readonly ImagePiece[]): void {
   const groups = grouped(pieces);
+  // The program lies below its loader, whose segments are of another file.
   const program = groups.find((group) => group.path !== "");
   for (const group of groups) {
-    const first = group.pieces[0].page;
-    if (group === program) {
-      for (const piece of group.pieces) {
-        const place: Placement = { kind: "image", offsetPages: piece.page - first };
-        tellPiece(state, numbers, piece, place, sink);
-      }
-    } else if (group.path !== "") {
-      const range = reserve(state, numbers, group, sink);
-      for (const piece of group.pieces) {
-        const place: Placement = { kind: "at", mapping: range, page: piece.page - first };
-        tellPiece(state, numbers, piece, place, sink);
-      }
-    } else {
-      for (const piece of group.pieces) {
-        tellPiece(state, numbers, piece, { kind: "any" }, sink);
-      }
-    }
+    const isLoader = group.path !== "" && group !== program;
+    if (isLoader) reserve(book, group);
+    const request = group === program ? "image" : isLoader ? "fixed" : "any";
+    for (const piece of group.pieces) tellPiece(book, piece, request);
   }
 }
 
@@ -56,59 +40,38 @@ function grouped(pieces: readonly ImagePiece[]): Group[] {
     const previous = last?.pieces.at(-1);
     const isNext = previous !== undefined && previous.page + previous.nrPages === piece.page;
     const isSameFile = last !== undefined && last.path !== "" && piece.path === last.path;
-    const isZeroTail = isNext && piece.kind === "anonymous" && last !== undefined;
-    if (isSameFile || isZeroTail) last.pieces.push(piece);
+    const isZeroTail = isNext && piece.kind === "anonymous" && last?.path !== "";
+    if (last !== undefined && (isSameFile || isZeroTail)) last.pieces.push(piece);
     else groups.push({ path: piece.path, pieces: [piece] });
   }
   return groups;
 }
 
-/** The range of a shared object as the kernel places it: one mapping, to be covered by its segments. */
-function reserve(
-  state: RecordedProcess,
-  numbers: MappingNumbers,
-  group: Group,
-  sink: TraceSink,
-): number {
-  const first = group.pieces[0].page;
+/** The range of a shared object as the kernel places it. */
+function reserve(book: AddressBook, group: Group): void {
+  const first = group.pieces[0];
   const last = group.pieces[group.pieces.length - 1];
-  const nrPages = last.page + last.nrPages - first;
-  const mapping = numbers.next++;
-  sink.map(state.process, {
-    mapping,
-    nrPages,
+  book.mmap(first.process, {
+    address: first.page * PAGE_SIZE,
+    length: (last.page + last.nrPages - first.page) * PAGE_SIZE,
+    request: "any",
     prot: PROT_NONE,
     isShared: false,
     backing: { kind: "anonymous" },
-    placement: { kind: "any" },
     flags: [],
   });
-  state.space.setLength(mapping, nrPages);
-  state.space.place(first, first + nrPages, mapping, first);
-  return mapping;
 }
 
-function tellPiece(
-  state: RecordedProcess,
-  numbers: MappingNumbers,
-  piece: ImagePiece,
-  placement: Placement,
-  sink: TraceSink,
-): void {
-  const { page, nrPages, prot } = piece;
-  const mapping = numbers.next++;
-  const flags = piece.kind === "stack" ? (["stack"] as const) : [];
-  sink.map(state.process, {
-    mapping,
-    nrPages,
-    prot,
+function tellPiece(book: AddressBook, piece: ImagePiece, request: RecordedMap["request"]): void {
+  book.mmap(piece.process, {
+    address: piece.page * PAGE_SIZE,
+    length: piece.nrPages * PAGE_SIZE,
+    request,
+    prot: piece.prot,
     isShared: false,
     backing: backingOf(piece),
-    placement,
-    flags,
+    flags: piece.kind === "stack" ? ["stack"] : [],
   });
-  state.space.setLength(mapping, nrPages);
-  state.space.place(page, page + nrPages, mapping, page);
 }
 
 function backingOf(piece: ImagePiece): Backing {
