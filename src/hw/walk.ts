@@ -1,0 +1,199 @@
+/**
+ * Page walks over the simulated tables: which entry translates, how many entries were read, what that took.
+ *
+ * Entry: walk; coldWalkReferences and nestedReferences are the arithmetic of PHYS-170 and PHYS-171.
+ * Owns:  the page-walk caches of one CPU; the tables belong to mm/.
+ * Units: references are reads of one table entry; cycles are core cycles; levels are 4 PGD to 1 PTE as in mm/.
+ *
+ * The tables decide the translation, always: a page-walk cache only says which of the upper entries need not be read,
+ * so an entry it should have lost cannot lead anywhere wrong. A walk that meets an entry that is not present ends there.
+ */
+
+import { ENTRY, type PageTables } from "../mm/page-tables.ts";
+import type { Geometry } from "./geometry.ts";
+import {
+  clearHostWalker,
+  commitHost,
+  createHostWalker,
+  type HostPage,
+  type HostWalker,
+  readHost,
+} from "./host-walk.ts";
+import { readLine, type TableCaches } from "./table-cache.ts";
+import { clearTlb, createTlb, dropTlbAsid, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
+
+export interface Walker {
+  readonly caches: TableCaches;
+  /** Entries of the PGD, PUD and PMD that lead to a table, by address space and prefix of the region. */
+  readonly pgdCache: Tlb;
+  readonly pudCache: Tlb;
+  readonly pmdCache: Tlb;
+  /** The second dimension, or null on bare metal. */
+  readonly host: HostWalker | null;
+  readonly startCycles: number;
+  /** Of the last walk: slot of the entry that translates, or -1. */
+  slot: number;
+  /** Of the last walk: level of its last entry, 1 or 2 if it translates. */
+  lastLevel: number;
+  /** References that the last walk would have made without any cache. */
+  nrColdReferences: number;
+  /** References that the last walk made. */
+  nrReferences: number;
+  /** Duration of the last walk. */
+  cycles: number;
+}
+
+export function createWalker(
+  geometry: Geometry,
+  caches: TableCaches,
+  hostPage: HostPage | null,
+): Walker {
+  return {
+    caches,
+    pgdCache: createTlb(geometry.walkCaches.pgd),
+    pudCache: createTlb(geometry.walkCaches.pud),
+    pmdCache: createTlb(geometry.walkCaches.pmd),
+    host: hostPage === null ? null : createHostWalker(geometry, hostPage),
+    startCycles: geometry.walkStartCycles,
+    slot: -1,
+    lastLevel: 0,
+    nrColdReferences: 0,
+    nrReferences: 0,
+    cycles: 0,
+  };
+}
+
+/** References of a native walk through `nrLevels` tables without caches; a 2M leaf saves one, a 1G leaf two (PHYS-170). */
+export function coldWalkReferences(nrLevels: number, leaf: HostPage): number {
+  return nrLevels - { "4k": 0, "2m": 1, "1g": 2 }[leaf];
+}
+
+/** References of a two-dimensional walk: each guest entry and the final address need a host walk (PHYS-171, ANON-292). */
+export function nestedReferences(nrGuestReads: number, nrHostReads: number): number {
+  return (nrGuestReads + 1) * (nrHostReads + 1) - 1;
+}
+
+/** Walks for one page. Returns the slot of the present leaf entry, or -1; all results are in the walker. */
+export function walk(
+  w: Walker,
+  tables: PageTables,
+  root: number,
+  asid: number,
+  region: number,
+  pteIndex: number,
+): number {
+  const { flags, payload } = tables;
+  let lastLevel = 4;
+  let slot = root * 512 + (region >>> 18);
+  let pudTable = 0;
+  let pmdTable = 0;
+  let pteTable = 0;
+  if (isTable(flags[slot]!)) {
+    lastLevel = 3;
+    pudTable = payload[slot]!;
+    slot = pudTable * 512 + ((region >>> 9) & 511);
+    if (isTable(flags[slot]!)) {
+      lastLevel = 2;
+      pmdTable = payload[slot]!;
+      slot = pmdTable * 512 + (region & 511);
+      if (isTable(flags[slot]!)) {
+        lastLevel = 1;
+        pteTable = payload[slot]!;
+        slot = pteTable * 512 + pteIndex;
+      }
+    }
+  }
+  w.lastLevel = lastLevel;
+  w.slot = lastLevel <= 2 && isAccessibleLeaf(flags[slot]!, lastLevel) ? slot : -1;
+
+  const firstLevel = firstLevelOf(w, asid, region, lastLevel);
+  w.nrReferences = 0;
+  w.cycles = w.startCycles;
+  if (firstLevel === 4) readEntry(w, tables, root, region >>> 18);
+  if (firstLevel >= 3 && lastLevel <= 3) readEntry(w, tables, pudTable, (region >>> 9) & 511);
+  if (firstLevel >= 2 && lastLevel <= 2) readEntry(w, tables, pmdTable, region & 511);
+  if (lastLevel === 1) readEntry(w, tables, pteTable, pteIndex);
+  keepUpperEntries(w, asid, region, firstLevel, lastLevel);
+  w.nrColdReferences = 5 - lastLevel;
+  if (w.host !== null) finishNested(w, w.host, tables, pteIndex);
+  return w.slot;
+}
+
+function isTable(flags: number): boolean {
+  return (flags & (ENTRY.PRESENT | ENTRY.TABLE)) === (ENTRY.PRESENT | ENTRY.TABLE);
+}
+
+/** Whether the hardware takes the entry for a translation: PROTNONE has no present bit of the hardware's. */
+function isAccessibleLeaf(flags: number, level: number): boolean {
+  const wanted = level === 2 ? ENTRY.PRESENT | ENTRY.HUGE : ENTRY.PRESENT;
+  return (flags & (wanted | ENTRY.PROTNONE)) === wanted;
+}
+
+/** First level to be read: below the lowest upper entry that a page-walk cache holds, else 4 (PHYS-173). */
+function firstLevelOf(w: Walker, asid: number, region: number, lastLevel: number): number {
+  if (lastLevel === 1 && holds(w.pmdCache, asid, region)) return 1;
+  if (lastLevel <= 2 && holds(w.pudCache, asid, region >>> 9)) return 2;
+  if (lastLevel <= 3 && holds(w.pgdCache, asid, region >>> 18)) return 3;
+  return 4;
+}
+
+function holds(cache: Tlb, asid: number, prefix: number): boolean {
+  return lookupTlb(cache, asid, prefix, 0) >= 0;
+}
+
+/** The upper entries that this walk has read lead to tables; from now on they need not be read. */
+function keepUpperEntries(
+  w: Walker,
+  asid: number,
+  region: number,
+  firstLevel: number,
+  lastLevel: number,
+): void {
+  if (firstLevel === 4 && lastLevel < 4) keepEntry(w.pgdCache, asid, region >>> 18);
+  if (firstLevel >= 3 && lastLevel < 3) keepEntry(w.pudCache, asid, region >>> 9);
+  if (firstLevel >= 2 && lastLevel < 2) keepEntry(w.pmdCache, asid, region);
+}
+
+function keepEntry(cache: Tlb, asid: number, prefix: number): void {
+  insertTlb(cache, asid, prefix, 0, 0);
+}
+
+function readEntry(w: Walker, tables: PageTables, table: number, index: number): void {
+  const pfn = tables.pfn[table]!;
+  // In a guest the table's own address is guest-physical and must be translated first.
+  if (w.host !== null) w.cycles += readHost(w.host, w.caches, pfn);
+  w.cycles += readLine(w.caches, pfn, index);
+  w.nrReferences++;
+}
+
+/** Translates the page's own guest-physical address and adds the host's references. */
+function finishNested(w: Walker, host: HostWalker, tables: PageTables, pteIndex: number): void {
+  w.nrColdReferences *= host.nrLevels + 1;
+  if (w.slot >= 0) {
+    w.cycles += readHost(host, w.caches, pagePfn(tables, w.slot, w.lastLevel, pteIndex));
+    w.nrColdReferences += host.nrLevels;
+  }
+  w.nrReferences += host.nrReferences;
+  host.nrReferences = 0;
+  commitHost(host);
+}
+
+/** Frame of the 4K page that a leaf at `slot` maps for `pteIndex`. */
+export function pagePfn(tables: PageTables, slot: number, level: number, pteIndex: number): number {
+  return level === 2 ? tables.payload[slot]! + pteIndex : tables.payload[slot]!;
+}
+
+/** Drops the upper entries of one address space: any INVLPG does, whatever its address. */
+export function dropWalkCaches(w: Walker, asid: number): void {
+  dropTlbAsid(w.pgdCache, asid);
+  dropTlbAsid(w.pudCache, asid);
+  dropTlbAsid(w.pmdCache, asid);
+}
+
+/** Empties the page-walk caches and the nested ones, as at power-on. */
+export function clearWalker(w: Walker): void {
+  clearTlb(w.pgdCache);
+  clearTlb(w.pudCache);
+  clearTlb(w.pmdCache);
+  if (w.host !== null) clearHostWalker(w.host);
+}
