@@ -5,6 +5,7 @@
  */
 
 import { type Addr, PAGE_SIZE } from "../base/address.ts";
+import { assert } from "../base/assert.ts";
 import { type AddressPlan, planAddresses } from "../mm/address-choice.ts";
 import { forkMm } from "../mm/fork.ts";
 import { createMm, destroyMm } from "../mm/mm.ts";
@@ -24,10 +25,10 @@ export interface ExecImage {
 }
 
 /**
- * Starts a program: an address space with only a stack. `imagePages` is the size of the program's segments, after which
- * the heap begins. Null if no frame is free.
+ * Starts a program: an address space with only a stack. The heap begins behind `imagePages` pages of program; a caller
+ * that maps segments later corrects it with setBrkStart. Null if no frame is free.
  */
-export function execProcess(m: Machine, imagePages: number, memcg = 0): ExecImage | null {
+export function execProcess(m: Machine, imagePages = 0, memcg = 0): ExecImage | null {
   const plan = planAddresses(m.layout, m.random);
   const brkStart: Addr = plan.imageBase + (imagePages + plan.brkGapPages) * PAGE_SIZE;
   const mm = createMm(m, plan, brkStart, memcg);
@@ -36,6 +37,13 @@ export function execProcess(m: Machine, imagePages: number, memcg = 0): ExecImag
   const flags = VM.READ | VM.WRITE | VM.GROWSDOWN | VM.ACCOUNT;
   insertVma(m, mm, createVma(mm.id, start, plan.stackTop, flags, null, start / PAGE_SIZE));
   return { mm, plan };
+}
+
+/** Puts the start of a heap that is still empty at `start` (bytes, page aligned): behind the program's last segment. */
+export function setBrkStart(mm: Mm, start: Addr): void {
+  assert(mm.brk === mm.brkStart, "the start of a heap in use is moved");
+  mm.brkStart = start;
+  mm.brk = start;
 }
 
 /** A child that shares every private page copy-on-write; null if memory ran out. */

@@ -26,7 +26,7 @@ export interface Mm {
   /** Highest address the top-down search may use (exclusive). */
   readonly mmapBase: Addr;
   /** Program break: start of the heap and its current end (bytes, end need not be page aligned). */
-  readonly brkStart: Addr;
+  brkStart: Addr;
   brk: Addr;
   /** Mapped anonymous pages without zero pages; a PMD-mapped folio counts 512. */
   rssAnon: number;

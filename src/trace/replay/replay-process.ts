@@ -45,6 +45,8 @@ export interface ReplayProcess {
   nrThreads: number;
   /** vfork: runs in its parent's address space until exec or exit. */
   borrowsMm: boolean;
+  /** End of the program's segments so far (bytes): the heap follows. */
+  imageEnd: number;
 }
 
 /** A shadow of `nrPages` unwritten pages. */
