@@ -18,9 +18,9 @@ import {
 import {
   anonFaultNs,
   COST,
+  type CostName,
   countAnonFault,
   createCostEvents,
-  type CostName,
 } from "../../hw/cost-model.ts";
 import {
   createLatencyHistogram,
@@ -29,6 +29,7 @@ import {
 } from "../../hw/latency-histogram.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { type Mm, rssOf } from "../../mm/state.ts";
+import { type HugeUsePages, hugeUseOf } from "./huge-use.ts";
 import { type ReplayProcess, totalRssPages } from "./replay-process.ts";
 
 const MAX_SAMPLES = 512;
@@ -61,6 +62,8 @@ export interface MemoryPeak {
   neverWrittenPages: number;
   /** Share of anonymous memory that is PMD-mapped then. */
   coverage: number;
+  /** Of the process with the peak; taken anew whenever the peak has grown by a fiftieth. */
+  use: HugeUsePages | null;
 }
 
 /** Counts of frames given back and entries zapped since the last reset, from the engine's events. */
@@ -76,7 +79,12 @@ export class ReplayMeter implements EventSink {
   readonly events = createCostEvents();
   readonly faultsByKind = new Float64Array(FAULT_KINDS.length);
   readonly latency: LatencyHistogram = createLatencyHistogram();
-  readonly processPeak: MemoryPeak = { rssPages: 0, neverWrittenPages: 0, coverage: 0 };
+  readonly processPeak: MemoryPeak = {
+    rssPages: 0,
+    neverWrittenPages: 0,
+    coverage: 0,
+    use: null,
+  };
   peakTotalRssPages = 0;
   peakTables = 0;
   nrFaults = 0;
@@ -85,6 +93,7 @@ export class ReplayMeter implements EventSink {
   private readonly m: Machine;
   private readonly prices: Float64Array;
   private readonly zaps: ZapCounts = { hugeZaps: 0, splitPmds: 0, hugeFreed: 0, pagesFreed: 0 };
+  private classifiedRss = 0;
   private sampleEvery = 1;
   private nextSample = 0;
 
@@ -181,6 +190,10 @@ export class ReplayMeter implements EventSink {
       this.processPeak.rssPages = rss;
       this.processPeak.neverWrittenPages = neverWrittenPages(process);
       this.processPeak.coverage = this.coverage();
+      if (rss > this.classifiedRss * 1.02) {
+        this.classifiedRss = rss;
+        this.processPeak.use = hugeUseOf(this.m, mm);
+      }
     }
     this.peakTotalRssPages = Math.max(this.peakTotalRssPages, totalRssPages(this.m));
     this.peakTables = Math.max(this.peakTables, this.m.vmstat[VMSTAT.nr_page_table_pages]);

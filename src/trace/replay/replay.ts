@@ -18,7 +18,15 @@ import { ENTRY, pmdSlotOf } from "../../mm/page-tables.ts";
 import { type Mm, rssOf } from "../../mm/state.ts";
 import { createFile } from "../../shmem/page-cache.ts";
 import { MADV, sysMadvise } from "../../syscall/madvise.ts";
-import { MAP, MREMAP, sysBrk, sysMmap, sysMprotect, sysMremap, sysMunmap } from "../../syscall/mmap.ts";
+import {
+  MAP,
+  MREMAP,
+  sysBrk,
+  sysMmap,
+  sysMprotect,
+  sysMremap,
+  sysMunmap,
+} from "../../syscall/mmap.ts";
 import { sysSetThpDisable } from "../../syscall/prctl.ts";
 import type { MapCall, PageRange, ProcessStart, TraceHeader, TraceSink } from "../trace-sink.ts";
 import { ReplayMeter } from "./replay-meter.ts";
@@ -189,7 +197,8 @@ export class Replay implements TraceSink {
     const process = this.processes.get(id);
     if (process === undefined) return;
     const { backing } = call;
-    if (backing.kind === "stack") return this.addPlace(process, call, this.stackBase(process, call), null);
+    if (backing.kind === "stack")
+      return this.addPlace(process, call, this.stackBase(process, call), null);
     if (backing.kind === "heap") return this.addHeap(process, call);
     const start = this.mapFresh(process, call);
     if (start < 0) this.refuse(`mmap failed with ${errnoName(start)}`);
@@ -488,8 +497,7 @@ export class Replay implements TraceSink {
   end(tick: number): void {
     this.nrTicks = tick;
     for (const process of this.processes.values()) this.meter.notePeaks(process);
-    for (const process of this.processes.values())
-      if (!process.borrowsMm) this.noteFinal(process);
+    for (const process of this.processes.values()) if (!process.borrowsMm) this.noteFinal(process);
     this.meter.sample(Math.max(tick, this.tick));
   }
 
