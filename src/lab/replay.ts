@@ -22,14 +22,13 @@ import type { MachineOptions } from "./machine-options.ts";
 import type { HugeUse, SettingResult, SettingSeries, TraceSummary } from "./result.ts";
 import { changedKnobs, type Setting } from "./setting.ts";
 
-export interface ReplayExperiment {
+/** What to replay on: plain data, so that it can be sent to a worker. */
+export interface ReplayRequest {
   readonly setting: Setting;
   readonly machine: MachineOptions;
   readonly geometry: Geometry;
   readonly mode: TranslationMode;
   readonly costs: CostTable;
-  /** File name for the summary. */
-  readonly traceName: string;
 }
 
 /** What one replay gives: the setting's result (predictedMs still null) and what the recording was. */
@@ -40,6 +39,14 @@ export interface ReplayOutcome {
   readonly notModelled: readonly string[];
 }
 
+/** True of every replay so far; reports say it. */
+const LEFT_OUT: readonly string[] = [
+  "khugepaged and MADV_COLLAPSE: pages become huge at faults only.",
+  "Reclaim, swap and compaction: the machine has memory to spare and it is not fragmented.",
+  "Huge pages of files and shared memory: page cache and tmpfs use 4 kB pages here.",
+  "Data caches: a huge page changes only translations, faults and clearing.",
+];
+
 /** A sink for one recording, and its outcome after `end`. */
 export interface SettingReplay {
   readonly sink: Replay;
@@ -47,8 +54,8 @@ export interface SettingReplay {
 }
 
 /** Builds the machine of a setting and a replay on it. Throws UsageError for a knob that the machine refuses. */
-export function createReplay(experiment: ReplayExperiment): SettingReplay {
-  const { machine: options, costs } = experiment;
+export function createReplay(request: ReplayRequest, traceName: string): SettingReplay {
+  const { machine: options, costs } = request;
   const profile = PROFILES.find((candidate) => candidate.name === options.profile) ?? PROFILES[0];
   const m = createMachine({
     memoryBytes: options.memoryBytes,
@@ -56,13 +63,13 @@ export function createReplay(experiment: ReplayExperiment): SettingReplay {
     profile,
     seed: options.seed,
   });
-  applyKnobs(m, experiment.setting);
-  const geometry = withLatencies(experiment.geometry, costs);
-  const tlb = new ReplayTlb(m, createTranslation(geometry, options.nrCpus, experiment.mode));
+  applyKnobs(m, request.setting);
+  const geometry = withLatencies(request.geometry, costs);
+  const tlb = new ReplayTlb(m, createTranslation(geometry, options.nrCpus, request.mode));
   const replay = new Replay({ machine: m, prices: pricesOf(costs), tlb });
   return {
     sink: replay,
-    outcome: () => outcomeOf(experiment, m, replay, tlb, geometry),
+    outcome: () => outcomeOf(request, traceName, m, replay, tlb, geometry),
   };
 }
 
@@ -82,7 +89,8 @@ function applyKnobs(m: Machine, setting: Setting): void {
 }
 
 function outcomeOf(
-  experiment: ReplayExperiment,
+  request: ReplayRequest,
+  traceName: string,
   m: Machine,
   replay: Replay,
   tlb: ReplayTlb,
@@ -98,8 +106,8 @@ function outcomeOf(
   }
   const peak = meter.processPeak;
   const result: SettingResult = {
-    name: experiment.setting.name,
-    knobs: changedKnobs(experiment.setting),
+    name: request.setting.name,
+    knobs: changedKnobs(request.setting),
     memory: {
       peakRssBytes: peak.rssPages * PAGE_SIZE,
       peakTotalRssBytes: meter.peakTotalRssPages * PAGE_SIZE,
@@ -130,7 +138,7 @@ function outcomeOf(
     time: {
       recordedMs: replay.header?.plainRun?.wallMs ?? null,
       predictedMs: null,
-      parts: costParts(experiment.costs, meter.events).map((share) => ({
+      parts: costParts(request.costs, meter.events).map((share) => ({
         name: share.part,
         ms: share.ns / 1e6,
         basis: share.basis,
@@ -140,7 +148,11 @@ function outcomeOf(
     series: seriesOf(replay),
     counters: countersOf(m),
   };
-  return { result, trace: summaryOf(experiment, replay), notModelled: sentencesOf(replay) };
+  return {
+    result,
+    trace: summaryOf(traceName, replay),
+    notModelled: [...LEFT_OUT, ...sentencesOf(replay)],
+  };
 }
 
 function faultsByKind(replay: Replay): Record<string, number> {
@@ -197,9 +209,9 @@ function countersOf(m: Machine): Record<string, number> {
   return counters;
 }
 
-function summaryOf(experiment: ReplayExperiment, replay: Replay): TraceSummary {
+function summaryOf(traceName: string, replay: Replay): TraceSummary {
   return {
-    name: experiment.traceName,
+    name: traceName,
     header: replay.header!,
     nrTicks: replay.nrTicks,
     nrProcesses: replay.nrProcesses,
