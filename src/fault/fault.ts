@@ -59,6 +59,7 @@ function faultIn(
   pteIndex: number,
   access: "read" | "write",
 ): number {
+  if (mm.hintRegion === region) return faultPte(m, mm, vma, region, pteIndex, mm.hintTable, access);
   const slot = ensurePmdSlot(m, mm, region);
   if (slot < 0) return FAULT_OOM;
   const entry = m.tables.flags[slot];
@@ -72,6 +73,8 @@ function faultIn(
   }
   const table = ensurePteTable(m, mm, slot);
   if (table === NO_TABLE) return FAULT_OOM;
+  mm.hintRegion = region;
+  mm.hintTable = table;
   const result = faultPte(m, mm, vma, region, pteIndex, table, access);
   return result < 0 ? result : result | marks;
 }

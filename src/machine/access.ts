@@ -60,9 +60,12 @@ const WRITABLE = ENTRY.PRESENT | ENTRY.WRITE;
 /** Slot of the entry that translates the page (huge or PTE), or -1 if there is none that is present. */
 function leafSlot(m: Machine, mm: Mm, region: number, pteIndex: number): number {
   const { flags, payload } = m.tables;
-  const table = pmdTableOf(m.tables, mm.root, region);
-  if (table === 0) return -1;
-  let slot = table * 512 + (region & 511);
-  if ((flags[slot] & ENTRY.TABLE) !== 0) slot = payload[slot] * 512 + pteIndex;
+  let slot = mm.hintTable * 512 + pteIndex;
+  if (mm.hintRegion !== region) {
+    const table = pmdTableOf(m.tables, mm.root, region);
+    if (table === 0) return -1;
+    slot = table * 512 + (region & 511);
+    if ((flags[slot] & ENTRY.TABLE) !== 0) slot = payload[slot] * 512 + pteIndex;
+  }
   return (flags[slot] & ENTRY.PRESENT) !== 0 ? slot : -1;
 }

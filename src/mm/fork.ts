@@ -42,6 +42,7 @@ function childOf(m: MmState, parent: Mm, root: number): Mm {
     root,
     vmas: [],
     lastVma: null,
+    hintRegion: -1,
     rssAnon: 0,
     rssFile: 0,
     rssShmem: 0,

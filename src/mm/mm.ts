@@ -23,6 +23,8 @@ export function createMm(m: MmState, plan: AddressPlan, brkStart: Addr, memcg: n
     root,
     vmas: [],
     lastVma: null,
+    hintRegion: -1,
+    hintTable: NO_TABLE,
     mmapBase: plan.mmapBase,
     brkStart: brk,
     brk,

@@ -159,6 +159,7 @@ function moveWholeTable(m: MmState, mm: Mm, fromSlot: number, toSlot: number): b
     freeTable(m, mm, old);
   }
   const table = tables.payload[fromSlot];
+  mm.hintRegion = -1;
   clearEntry(tables, fromSlot);
   setTableEntry(tables, toSlot, table);
   return true;

@@ -23,6 +23,10 @@ export interface Mm {
   readonly vmas: Vma[];
   /** The VMA of the last fault: tried first by the next. */
   lastVma: Vma | null;
+  /** The region whose PTE table was used last, -1 none: most accesses hit it, so the walk to it is kept. */
+  hintRegion: number;
+  /** That PTE table. Writers: fault/ sets it; whoever takes a PTE table out of its PMD entry clears it. */
+  hintTable: number;
   /** Highest address the top-down search may use (exclusive). */
   readonly mmapBase: Addr;
   /** Program break: start of the heap and its current end (bytes, end need not be page aligned). */

@@ -52,6 +52,7 @@ export function allocTableRow(m: MmState, level: number): number {
 export function freeTable(m: MmState, mm: Mm, table: number): void {
   mm.nrTables--;
   if (m.tables.level[table] === LEVEL_PTE) mm.nrPteTables--;
+  mm.hintRegion = -1;
   freeTableRow(m, table);
 }
 

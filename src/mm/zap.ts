@@ -13,7 +13,9 @@ import {
   pteIndexOf,
   regionOf,
 } from "../base/address.ts";
+import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
+import { freeFolio } from "../phys/alloc.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { putFolio } from "./folio.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
@@ -21,6 +23,8 @@ import { isHugeEntry, splitPmd, zapHugePmd } from "./pmd.ts";
 import { removeAnonPtes, removeFilePte } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import { clearEntry, freeTable } from "./table-alloc.ts";
+
+const NR_ANON_PAGES = VMSTAT.nr_anon_pages;
 
 /** Unmaps every page of [start, end); tables stay. */
 export function zapRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
@@ -61,31 +65,39 @@ function zapRegion(
   zapPtes(m, mm, m.tables.payload[slot], first, last);
 }
 
+/** The common case, 4K anonymous pages, is done in the loop; its counters are settled once per table. */
 function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number): void {
   const { payload, flags } = m.tables;
   const frames = m.frames;
   const base = table * 512;
   let nrCleared = 0;
+  let nrSmall = 0;
+  let nrUnmapped = 0;
   for (let slot = base + first; slot < base + last; slot++) {
     const entry = flags[slot];
     if (entry === 0) continue;
+    nrCleared++;
+    const pfn = payload[slot];
     if ((entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) !== ENTRY.PRESENT) {
       flags[slot] = 0; // zero page, marker: nothing is counted
-      nrCleared++;
-      continue;
-    }
-    const pfn = payload[slot];
-    if ((frames.flags[headOf(frames, pfn)] & PG.ANON) === 0) {
+    } else if (frames.order[pfn] !== 0) {
+      const nr = runOfFolio(m, slot, base + last, pfn);
+      zapLargeFolioPtes(m, mm, slot, pfn, nr);
+      nrCleared += nr - 1;
+      slot += nr - 1;
+    } else if ((frames.flags[pfn] & PG.ANON) !== 0) {
+      flags[slot] = 0;
+      nrSmall++;
+      if (--frames.mapcount[pfn] === 0) nrUnmapped++;
+      if (--frames.refcount[pfn] === 0) freeFolio(m, pfn);
+      else if ((entry & ENTRY.DIRTY) !== 0) frames.flags[pfn] |= PG.DIRTY;
+    } else {
       zapFilePte(m, mm, slot, pfn, entry);
-      nrCleared++;
-      continue;
     }
-    const nr = frames.order[pfn] === 0 ? 1 : runOfFolio(m, slot, base + last, pfn);
-    zapAnonPtes(m, mm, slot, pfn, nr);
-    nrCleared += nr;
-    slot += nr - 1;
   }
   m.tables.nrUsed[table] -= nrCleared;
+  mm.rssAnon -= nrSmall;
+  m.vmstat[NR_ANON_PAGES] -= nrUnmapped;
 }
 
 /** Entries from `slot` on that map consecutive pages of the folio of `pfn`: removed in one step (ANON-199). */
@@ -100,7 +112,7 @@ function runOfFolio(m: MmState, slot: number, endSlot: number, pfn: Pfn): number
   return nr;
 }
 
-function zapAnonPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {
+function zapLargeFolioPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {
   const entryFlags = m.tables.flags;
   const head = headOf(m.frames, pfn);
   let dirty = 0;
