@@ -13,7 +13,6 @@ import type { Pfn } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
-import { unlink } from "../base/int-list.ts";
 import { popHead } from "../base/int-ring.ts";
 import { freeBlock, freeRun, pageblockTypeOf, zoneOf } from "./buddy.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
@@ -45,7 +44,7 @@ export {
 const { pgfree: PGFREE, numa_hit: HIT, numa_miss: MISS } = VMSTAT;
 const { numa_local: LOCAL, numa_other: OTHER } = VMSTAT;
 const NOT_ALLOCATED = PG.BUDDY | PG.PCP | PG.RESERVED;
-/** Flags by which a folio is on a list or in a statistic that freeing must undo. */
+/** Flags by which a folio is on a list or in a statistic; freeing undoes what it can. */
 const ACCOUNTED = PG.LRU | PG.DEFERRED | PG.ANON | PG.PARTIALLY_MAPPED;
 
 /**
@@ -84,7 +83,7 @@ function takeEasy(m: PhysState, gfp: number, node: NodeId): Pfn {
   return pfn;
 }
 
-/** Gives a folio back. Its refcount must be 0 and nothing may map it; it may be on the LRU and the deferred queue. */
+/** Gives a folio back. Its refcount must be 0 and nothing may map it; it may be on the LRU but not on a deferred queue. */
 export function freeFolio(m: PhysState, pfn: Pfn): void {
   assert(m.frames.refcount[pfn] === 0, "freeing a folio that is referenced");
   release(m, pfn);
@@ -171,7 +170,7 @@ function countAlloc(m: PhysState, zone: Zone, order: number, preferred: NodeId):
 
 function dropAccounts(m: PhysState, pfn: Pfn, order: number, flags: number): void {
   if ((flags & PG.LRU) !== 0) lruDel(m, pfn);
-  if ((flags & PG.DEFERRED) !== 0) unlink(m.deferred, pfn);
+  assert((flags & PG.DEFERRED) === 0, "freeing a folio that waits to be split");
   if (order === 0) return;
   // ANON-137: counted from allocation as anonymous until freed; mm/ counts the birth.
   if ((flags & PG.ANON) !== 0) m.thpStats[order * NR_THP_STATS + THP_STAT.nr_anon]--;

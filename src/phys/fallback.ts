@@ -107,7 +107,8 @@ function suitablePages(m: PhysState, zone: Zone, start: Pfn, type: MigrateType):
   let movable = 0;
   for (let pfn = start; pfn < end; ) {
     const flags = m.frames.flags[pfn];
-    const pages = (flags & PG.BUDDY) !== 0 ? 1 << m.frames.order[pfn] : rowsOfAllocated(m, pfn);
+    const rows = (flags & PG.BUDDY) !== 0 ? 1 << m.frames.order[pfn] : rowsOfAllocated(m, pfn);
+    const pages = Math.min(rows, end - pfn);
     if ((flags & PG.BUDDY) !== 0) free += pages;
     else if ((flags & PG.LRU) !== 0) movable += pages;
     pfn += pages;
