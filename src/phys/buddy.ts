@@ -226,7 +226,15 @@ export function movePageblock(m: PhysState, zone: Zone, pfn: Pfn, type: MigrateT
   }
   countFree(m, zone, from, -moved);
   countFree(m, zone, type, moved);
+  if (moved === PAGEBLOCK_PAGES) mergeWhole(m, zone, start, type);
   return moved;
+}
+
+/** A free pageblock that just changed its label may now merge with its buddy. */
+function mergeWhole(m: PhysState, zone: Zone, start: Pfn, type: MigrateType): void {
+  unlistBlock(m, zone, start, PAGEBLOCK_ORDER, type);
+  countFree(m, zone, type, -PAGEBLOCK_PAGES);
+  freeBlock(m, zone, start, PAGEBLOCK_ORDER, "tail");
 }
 
 /** Pages from `pfn`, not a free head, to where the next folio, per-CPU block or free block of its pageblock may begin. */

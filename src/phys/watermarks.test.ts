@@ -85,10 +85,9 @@ test("PHYS-036 the bounds of `high` are the live kernel's", () => {
 });
 
 test("PHYS-040 the default is the root of 16 times lowmem, within bounds", () => {
-  // The live machine logged 19832 to 19862 kB at 24.7 GB.
-  const lowmemKbytes = 24.6 * 1024 * 1024;
-  expect(defaultMinFreeKbytes(lowmemKbytes)).toBeGreaterThan(19832);
-  expect(defaultMinFreeKbytes(lowmemKbytes)).toBeLessThan(20400);
+  // The live machine logged 19832 kB, so its lowmem was 24.58 million kB.
+  expect(defaultMinFreeKbytes(19832 ** 2 / 16)).toBe(19832);
+  expect(defaultMinFreeKbytes(19832 ** 2 / 16 - 1)).toBe(19831);
   expect(defaultMinFreeKbytes(1024 * 1024)).toBe(4096);
   expect(defaultMinFreeKbytes(100)).toBe(128);
   expect(defaultMinFreeKbytes(2 ** 40)).toBe(262144);

@@ -1,0 +1,37 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { createIntRing, popHead, popTail, pushHead, pushTail, ringAt } from "./int-ring.ts";
+
+test("a ring behaves as an array does, also while it grows", () => {
+  const step = fc.constantFrom("pushHead", "pushTail", "pushTail", "popHead", "popTail");
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 600 }), (steps) => {
+      const ring = createIntRing();
+      const naive: number[] = [];
+      for (const [value, how] of steps.entries()) {
+        if (how === "pushHead") {
+          pushHead(ring, value);
+          naive.unshift(value);
+        } else if (how === "pushTail") {
+          pushTail(ring, value);
+          naive.push(value);
+        } else if (naive.length > 0) {
+          expect(how === "popHead" ? popHead(ring) : popTail(ring)).toBe(
+            how === "popHead" ? naive.shift() : naive.pop(),
+          );
+        }
+      }
+      expect(ring.size).toBe(naive.length);
+      expect(naive.map((_, i) => ringAt(ring, i))).toEqual(naive);
+    }),
+  );
+});
+
+test("two rings share nothing", () => {
+  const [first, second] = [createIntRing(), createIntRing()];
+  for (let i = 0; i < 200; i++) pushHead(first, i);
+  expect(second.size).toBe(0);
+  pushTail(second, 7);
+  expect(popHead(first)).toBe(199);
+  expect(popHead(second)).toBe(7);
+});
