@@ -53,7 +53,8 @@ export interface ReplayOptions {
 }
 
 interface ReplayThread {
-  readonly process: ReplayProcess;
+  /** Changes at exec. */
+  process: ReplayProcess;
   /** CPU it runs on. */
   readonly cpu: number;
 }
@@ -149,7 +150,10 @@ export class Replay implements TraceSink {
     if (process === undefined) return;
     this.leaveMm(process);
     this.meter.call("exec");
-    this.processes.set(id, { ...this.freshProcess(id), nrThreads: process.nrThreads });
+    const started = { ...this.freshProcess(id), nrThreads: process.nrThreads };
+    this.processes.set(id, started);
+    for (const thread of this.threads.values())
+      if (thread.process === process) thread.process = started;
   }
 
   private leaveMm(process: ReplayProcess): void {
