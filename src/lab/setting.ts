@@ -7,6 +7,7 @@
 
 import { UsageError } from "../base/usage-error.ts";
 import {
+  ANON_SIZES_KB,
   checkKnob,
   KNOBS,
   type KnobSetting,
@@ -104,6 +105,15 @@ export function checkKnobs(
 /** Value of a knob under a setting: its own or the kernel's default. */
 export function knobValue(setting: Setting, name: string): string {
   return setting.knobs[name] ?? knobNamed(name, "setting").byDefault;
+}
+
+/** True if no anonymous memory may be huge: what a recorded run with THP off by prctl had. */
+export function isThpOff(setting: Setting): boolean {
+  if (knobValue(setting, "thp.enabled") !== "never") return false;
+  return ANON_SIZES_KB.every((sizeKb) => {
+    const policy = knobValue(setting, `thp.hugepages-${sizeKb}kB.enabled`);
+    return policy === "never" || policy === "inherit";
+  });
 }
 
 /** The knobs that differ from the kernel's defaults, in the order of KNOBS. */
