@@ -30,6 +30,12 @@ export class DefectFound extends Error {
   }
 }
 
+/** `error` with the command that meets it again, if it is a defect; any other error as it is. */
+export function withReplayCommand(error: unknown, seed: number, command: string): unknown {
+  if (!(error instanceof AssertionFailure)) return error;
+  return new DefectFound(error.message, seed, command, error.stack);
+}
+
 /** Errors of the operating system that a user causes by naming a wrong file. */
 const FILE_MISTAKES: Readonly<Record<string, string>> = {
   ENOENT: "no such file",

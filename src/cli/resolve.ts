@@ -14,6 +14,7 @@ import {
   parseProfile,
   parseSeed,
   parseTranslation,
+  type Translation,
 } from "../lab/machine-options.ts";
 import { nearestOf } from "../lab/nearest.ts";
 import {
@@ -67,7 +68,7 @@ export interface ResolvedMachine {
   readonly nrCpus: Resolved<number>;
   readonly profile: Resolved<string>;
   readonly geometry: Resolved<string>;
-  readonly translation: Resolved<string>;
+  readonly translation: Resolved<Translation>;
   readonly seed: Resolved<number>;
   readonly costs: Resolved<string>;
   readonly jobs: Resolved<number>;

@@ -23,8 +23,9 @@ export interface MachineOptions {
   readonly seed: number;
 }
 
-export type Translation = "native" | "nested";
-export const TRANSLATIONS: readonly Translation[] = ["native", "nested"];
+/** `nested` may name the size of the host's pages. */
+export const TRANSLATIONS = ["native", "nested", "nested:4k", "nested:2m", "nested:1g"] as const;
+export type Translation = (typeof TRANSLATIONS)[number];
 
 export const MAX_CPUS = 256;
 
@@ -33,7 +34,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   memoryBytes: MACHINE.memoryBytes,
   nrCpus: 4,
   profile: MACHINE.profile.name,
-  geometry: "default",
+  geometry: "auto",
   translation: "native",
   seed: MACHINE.seed,
 };

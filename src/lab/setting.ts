@@ -94,14 +94,6 @@ export function withKnobs(setting: Setting, knobs: readonly KnobSetting[]): Sett
   return { name: setting.name, knobs: { ...setting.knobs, ...added } };
 }
 
-/** `knobs` from a file or the environment, checked. Throws UsageError. */
-export function checkKnobs(
-  knobs: Readonly<Record<string, string>>,
-  where: string,
-): readonly KnobSetting[] {
-  return Object.entries(knobs).map(([name, value]) => checkKnob(name, value, where));
-}
-
 /** Value of a knob under a setting: its own or the kernel's default. */
 export function knobValue(setting: Setting, name: string): string {
   return setting.knobs[name] ?? knobNamed(name, "setting").byDefault;

@@ -1,0 +1,60 @@
+/**
+ * The worker of a comparison: replays one recording under one setting and posts the outcome.
+ *
+ * Entry: this file, run as a worker thread with a WorkerJob as workerData. Posts WorkerMessages.
+ */
+
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { UsageError } from "../base/usage-error.ts";
+import { createReplay } from "../lab/replay.ts";
+import { createTraceReader } from "../trace/reader.ts";
+import { DEFLATE_CODEC } from "./block-codec.ts";
+import type { WorkerFailure, WorkerJob, WorkerMessage } from "./compare-workers.ts";
+
+const CHUNK_BYTES = 1 << 20;
+/** Progress is worth a message only so often. */
+const PROGRESS_STEP = 0.01;
+
+function post(message: WorkerMessage): void {
+  parentPort!.postMessage(message);
+}
+
+function run({ tracePath, experiment }: WorkerJob): void {
+  const replay = createReplay(experiment);
+  const reader = createTraceReader(replay.sink, experiment.traceName, [DEFLATE_CODEC]);
+  const file = openSync(tracePath, "r");
+  try {
+    const size = fstatSync(file).size;
+    const chunk = new Uint8Array(CHUNK_BYTES);
+    let nrRead = 0;
+    let told = 0;
+    for (let n = readSync(file, chunk); n > 0; n = readSync(file, chunk)) {
+      reader.push(chunk.subarray(0, n));
+      nrRead += n;
+      if (nrRead / size - told >= PROGRESS_STEP) {
+        told = nrRead / size;
+        post({ type: "progress", share: told });
+      }
+    }
+    reader.finish();
+  } finally {
+    closeSync(file);
+  }
+  post({ type: "done", outcome: replay.outcome() });
+}
+
+function failureOf(error: unknown): WorkerFailure {
+  if (error instanceof UsageError) {
+    const { where, found, wanted, excerpt } = error;
+    return { kind: "usage", where, found, wanted, excerpt };
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return { kind: "defect", message, stack };
+}
+
+try {
+  run(workerData as WorkerJob);
+} catch (error) {
+  post({ type: "failed", failure: failureOf(error) });
+}

@@ -1,0 +1,38 @@
+/**
+ * Where a recording comes from: a file, or a pipe that is first copied to a temporary file, since each setting's worker
+ * reads it for itself.
+ *
+ * Entry: openTraceInput. Holds: the temporary copy is removed when the command ends, however it ends.
+ */
+
+import { createWriteStream, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { UsageError } from "../base/usage-error.ts";
+import type { Cleanup } from "./cleanup.ts";
+
+export interface TraceInput {
+  /** A regular file. */
+  readonly path: string;
+  /** As the user named it, for messages: the path, or "stdin". */
+  readonly name: string;
+}
+
+/** The recording called `path`; "-" is stdin. Throws UsageError for what cannot be one. */
+export async function openTraceInput(path: string, cleanup: Cleanup): Promise<TraceInput> {
+  if (path === "-") return { path: await copyOf(process.stdin, cleanup), name: "stdin" };
+  const stat = statSync(path);
+  if (stat.isFile()) return { path, name: path };
+  if (stat.isDirectory()) throw new UsageError(path, "a folder", "a recording");
+  const { createReadStream } = await import("node:fs");
+  return { path: await copyOf(createReadStream(path), cleanup), name: basename(path) };
+}
+
+async function copyOf(stream: NodeJS.ReadableStream, cleanup: Cleanup): Promise<string> {
+  if ((stream as NodeJS.ReadStream).isTTY) {
+    throw new UsageError("-", "a terminal", "a recording on stdin");
+  }
+  const path = join(cleanup.temporaryFolder(), "stdin.trace");
+  await pipeline(stream, createWriteStream(path));
+  return path;
+}
