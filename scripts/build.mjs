@@ -2,14 +2,15 @@
 /**
  * Builds the command and its workers into dist/: `npm run build`.
  *
- * Each entry becomes one file with everything it needs inside, so that a start reads one file and node_modules is not
- * needed at run time. Entries whose source is not there are left out. Also writes docs/schema/compare-1.json.
+ * Packages are bundled, so that node_modules is not needed at run time. Entries whose source is not there are left out. Also writes docs/schema/compare-1.json.
  */
 import {
   chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -22,12 +23,12 @@ import { build } from "esbuild";
 const PROJECT = resolve(import.meta.dirname, "..");
 const DIST = join(PROJECT, "dist");
 
-/** Source, and name in dist/. */
+/** Source, and name in dist/ without ".mjs". */
 const ENTRIES = [
-  ["src/cli/main.ts", "hugelab.mjs"],
-  ["src/cli/compare-worker.ts", "compare-worker.mjs"],
-  ["bench/main.ts", "bench.mjs"],
-  ["bench/accuracy.ts", "accuracy.mjs"],
+  ["src/cli/main.ts", "hugelab"],
+  ["src/cli/compare-worker.ts", "compare-worker"],
+  ["bench/main.ts", "bench"],
+  ["bench/accuracy.ts", "accuracy"],
 ];
 
 /** Packages written for require() find it through this. */
@@ -35,16 +36,22 @@ const REQUIRE =
   'import { createRequire as hugelabCreateRequire } from "node:module";' +
   "const require = hugelabCreateRequire(import.meta.url);";
 
-async function bundle(source, outfile) {
-  const isCommand = outfile.endsWith("hugelab.mjs");
+/**
+ * Bundles entries that exist. What is imported on demand goes to files of its own beside them, so that a start reads only
+ * what it needs; all lie in one folder because they find each other by their own address.
+ */
+async function bundle(entries, outdir) {
+  const sources = entries.filter(([source]) => existsSync(join(PROJECT, source)));
   await build({
-    entryPoints: [join(PROJECT, source)],
-    outfile,
+    entryPoints: sources.map(([source, name]) => ({ in: join(PROJECT, source), out: name })),
+    outdir,
+    outExtension: { ".js": ".mjs" },
     bundle: true,
+    splitting: true,
     platform: "node",
     target: "node20",
     format: "esm",
-    banner: { js: `${isCommand ? "#!/usr/bin/env node\n" : ""}${REQUIRE}` },
+    banner: { js: REQUIRE },
     define: { HUGELAB_VERSION: JSON.stringify(version()) },
     legalComments: "none",
     logLevel: "warning",
@@ -57,10 +64,10 @@ function version() {
 
 /** The published schema is made from the one in the code. */
 async function writeSchema() {
-  const module = join(DIST, "schema.tmp-build.mjs");
-  await bundle("src/cli/report-schema.ts", module);
-  const { comparisonJsonSchema } = await import(pathToFileURL(module));
-  rmSync(module);
+  const folder = mkdtempSync(join(DIST, "schema.tmp-"));
+  await bundle([["src/cli/report-schema.ts", "schema"]], folder);
+  const { comparisonJsonSchema } = await import(pathToFileURL(join(folder, "schema.mjs")));
+  rmSync(folder, { recursive: true });
   const text = `${JSON.stringify(comparisonJsonSchema(), null, 2)}\n`;
   const target = join(PROJECT, "docs", "schema", "compare-1.json");
   const isCurrent = existsSync(target) && readFileSync(target, "utf8") === text;
@@ -80,9 +87,10 @@ function linkForNpx() {
 
 mkdirSync(DIST, { recursive: true });
 mkdirSync(join(PROJECT, "docs", "schema"), { recursive: true });
-for (const [source, name] of ENTRIES) {
-  if (existsSync(join(PROJECT, source))) await bundle(source, join(DIST, name));
+for (const name of readdirSync(DIST)) {
+  if (name.endsWith(".mjs")) rmSync(join(DIST, name));
 }
+await bundle(ENTRIES, DIST);
 chmodSync(join(DIST, "hugelab.mjs"), 0o755);
 await writeSchema();
 linkForNpx();

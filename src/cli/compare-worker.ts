@@ -20,9 +20,9 @@ function post(message: WorkerMessage): void {
   parentPort!.postMessage(message);
 }
 
-function run({ tracePath, experiment }: WorkerJob): void {
-  const replay = createReplay(experiment);
-  const reader = createTraceReader(replay.sink, experiment.traceName, [DEFLATE_CODEC]);
+function run({ tracePath, traceName, request }: WorkerJob): void {
+  const replay = createReplay(request, traceName);
+  const reader = createTraceReader(replay.sink, traceName, [DEFLATE_CODEC]);
   const file = openSync(tracePath, "r");
   try {
     const size = fstatSync(file).size;

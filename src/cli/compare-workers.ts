@@ -8,7 +8,7 @@
 import { Worker } from "node:worker_threads";
 import { AssertionFailure } from "../base/assert.ts";
 import { type Excerpt, UsageError } from "../base/usage-error.ts";
-import type { ReplayExperiment, ReplayOutcome } from "../lab/replay.ts";
+import type { ReplayOutcome, ReplayRequest } from "../lab/replay.ts";
 import type { Cleanup } from "./cleanup.ts";
 import { NotPossibleHere } from "./not-possible.ts";
 
@@ -16,7 +16,9 @@ import { NotPossibleHere } from "./not-possible.ts";
 export interface WorkerJob {
   /** A regular file: each worker reads it for itself. */
   readonly tracePath: string;
-  readonly experiment: ReplayExperiment;
+  /** As the user named it, for messages. */
+  readonly traceName: string;
+  readonly request: ReplayRequest;
 }
 
 export type WorkerMessage =

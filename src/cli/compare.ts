@@ -7,7 +7,7 @@
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
 import { UsageError } from "../base/usage-error.ts";
-import { comparisonOf } from "../lab/comparison.ts";
+import { compareReplays } from "../lab/comparison.ts";
 import type { ReplayOutcome } from "../lab/replay.ts";
 import { closingLine, ndjsonLine, renderJson } from "../lab/report-json.ts";
 import { renderMarkdown } from "../lab/report-markdown.ts";
@@ -18,6 +18,7 @@ import { knobsWithoutEffect, type Setting } from "../lab/setting.ts";
 import type { ByteStyle } from "../lab/units.ts";
 import { type Cleanup, withCleanup } from "./cleanup.ts";
 import { replayInWorkers } from "./compare-workers.ts";
+import { typedArguments, wantsExamples } from "./examples.ts";
 import { describeMachine, type Experiment, experimentFor, parseGeometry } from "./experiment.ts";
 import { withReplayCommand } from "./failure.ts";
 import {
@@ -88,14 +89,6 @@ export function registerCompare(program: Command): void {
     .action(compare);
 }
 
-/** Examples are for --help; -h is short. */
-export function wantsExamples(command: Command): boolean {
-  let top = command;
-  while (top.parent) top = top.parent;
-  const { rawArgs } = top as Command & { rawArgs: readonly string[] };
-  return rawArgs.includes("--help") || rawArgs.includes("help");
-}
-
 async function compare(
   trace: string | undefined,
   rest: readonly string[],
@@ -134,15 +127,15 @@ async function compare(
 }
 
 /** What stands before and after "--"; commander does not tell them apart. */
-export interface GivenInput {
+interface GivenInput {
   readonly trace: string | undefined;
   readonly command: readonly string[] | undefined;
 }
 
 function splitAtDashes(command: Command, operands: readonly string[]): GivenInput {
-  const { rawArgs } = command.parent as Command & { rawArgs: readonly string[] };
-  const dashes = rawArgs.indexOf("--");
-  const nrAfter = dashes < 0 ? 0 : rawArgs.length - dashes - 1;
+  const typed = typedArguments(command);
+  const dashes = typed.indexOf("--");
+  const nrAfter = dashes < 0 ? 0 : typed.length - dashes - 1;
   const before = operands.slice(0, operands.length - nrAfter);
   const after = operands.slice(operands.length - nrAfter);
   if (before.length > 1) {
@@ -188,6 +181,13 @@ async function runComparison(run: ComparisonRun): Promise<void> {
   const isStreamed = format === "ndjson" && (options.output ?? "-") === "-";
   const outcomes: ReplayOutcome[] = [];
   const shares = settings.map(() => 0);
+  const compared = (known: readonly Setting[]) =>
+    compareReplays({
+      outcomes,
+      settings: known,
+      machine: experiment.summary,
+      costQuality: experiment.costQuality,
+    });
   const progress = terminal.startProgress("compare");
   const draw = () => {
     const done = shares.reduce((sum, share) => sum + share, 0) / shares.length;
@@ -198,7 +198,8 @@ async function runComparison(run: ComparisonRun): Promise<void> {
     await replayInWorkers({
       jobs: settings.map((setting) => ({
         tracePath: input.path,
-        experiment: { setting, machine, geometry, mode, costs, traceName: input.name },
+        traceName: input.name,
+        request: { setting, machine, geometry, mode, costs },
       })),
       nrWorkers: run.nrWorkers,
       cleanup: run.cleanup,
@@ -212,11 +213,7 @@ async function runComparison(run: ComparisonRun): Promise<void> {
         draw();
         if (!isStreamed) return;
         // The prediction of a setting needs the baseline's costs, and that one comes first.
-        const known = comparisonOf(
-          outcomes,
-          settings.slice(0, outcomes.length),
-          experiment.summary,
-        );
+        const known = compared(settings.slice(0, outcomes.length));
         await terminal.print(ndjsonLine({ type: "setting", setting: known.settings.at(-1)! }));
       },
     });
@@ -226,7 +223,7 @@ async function runComparison(run: ComparisonRun): Promise<void> {
     progress.end();
   }
 
-  const result = comparisonOf(outcomes, settings, experiment.summary);
+  const result = compared(settings);
   if (isStreamed) await terminal.print(ndjsonLine(closingLine(result)));
   else await writeOutput(terminal, options.output ?? "-", await render(result, format, run));
   if (options.html !== undefined) {

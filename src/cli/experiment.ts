@@ -10,6 +10,7 @@ import type { CostTable } from "../hw/cost-model.ts";
 import type { Geometry } from "../hw/geometry.ts";
 import { GEOMETRIES, geometryForCpu } from "../hw/presets.ts";
 import type { TranslationMode } from "../hw/translate.ts";
+import type { COST_ERROR } from "../lab/comparison.ts";
 import type { MachineOptions, Translation } from "../lab/machine-options.ts";
 import { didYouMean } from "../lab/nearest.ts";
 import type { MachineSummary } from "../lab/result.ts";
@@ -23,6 +24,8 @@ export interface Experiment {
   readonly geometry: Geometry;
   readonly mode: TranslationMode;
   readonly costs: CostTable;
+  /** Whether the costs were measured on this host. */
+  readonly costQuality: keyof typeof COST_ERROR;
   readonly summary: MachineSummary;
 }
 
@@ -49,6 +52,8 @@ export function experimentFor(resolved: ResolvedMachine): Experiment {
     geometry: chosen.geometry,
     mode: modeOf(machine.translation),
     costs: costs.table,
+    // A file is taken for what the user measured.
+    costQuality: costs.origin.startsWith("built in") ? "builtIn" : "measured",
     summary: {
       memoryBytes: machine.memoryBytes,
       profile: machine.profile,

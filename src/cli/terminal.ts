@@ -7,8 +7,8 @@
  */
 
 import pc from "picocolors";
-import { oneOf } from "../lab/machine-options.ts";
-import { NO_PAINT, type Paint } from "../lab/report-table.ts";
+import { oneOf } from "../lab/nearest.ts";
+import { NO_PAINT, type Paint } from "../lab/paint.ts";
 
 export const COLOR_WHEN = ["auto", "always", "never"] as const;
 

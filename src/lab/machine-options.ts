@@ -8,7 +8,7 @@
 import { PROFILES } from "../base/profile.ts";
 import { UsageError } from "../base/usage-error.ts";
 import { DEFAULT_MACHINE as MACHINE, memoryProblem } from "../machine/machine.ts";
-import { didYouMean } from "./nearest.ts";
+import { oneOf } from "./nearest.ts";
 import { formatBytes, parseInteger, parseSize, quote } from "./units.ts";
 
 export interface MachineOptions {
@@ -65,16 +65,4 @@ export function parseProfile(text: string, where: string): string {
 
 export function parseTranslation(text: string, where: string): Translation {
   return oneOf(text, TRANSLATIONS, where);
-}
-
-/** `text` if it is one of `known`; else a UsageError that lists them and names the nearest. */
-export function oneOf<T extends string>(text: string, known: readonly T[], where: string): T {
-  const found = known.find((word) => word === text);
-  if (found !== undefined) return found;
-  throw new UsageError(where, quote(text), `${inWords(known)}${didYouMean(text, known)}`);
-}
-
-function inWords(words: readonly string[]): string {
-  if (words.length < 2) return words.join("");
-  return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
 }

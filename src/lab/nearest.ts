@@ -1,6 +1,9 @@
 /**
- * The known word nearest to a mistyped one, for "did you mean".
+ * Words out of a known list: checked, and for a mistyped one the nearest, for "did you mean".
  */
+
+import { UsageError } from "../base/usage-error.ts";
+import { quote } from "./units.ts";
 
 /** The nearest of `known` to `word`, or undefined if none is near enough to be a slip of the keys. */
 export function nearestOf(word: string, known: readonly string[]): string | undefined {
@@ -21,6 +24,18 @@ export function nearestOf(word: string, known: readonly string[]): string | unde
 export function didYouMean(word: string, known: readonly string[]): string {
   const near = nearestOf(word, known);
   return near === undefined ? "" : `; did you mean ${near}?`;
+}
+
+/** `text` if it is one of `known`; else a UsageError that lists them and names the nearest. */
+export function oneOf<T extends string>(text: string, known: readonly T[], where: string): T {
+  const found = known.find((word) => word === text);
+  if (found !== undefined) return found;
+  throw new UsageError(where, quote(text), `${inWords(known)}${didYouMean(text, known)}`);
+}
+
+function inWords(words: readonly string[]): string {
+  if (words.length < 2) return words.join("");
+  return `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
 }
 
 /** Insertions, deletions, changes and swaps of neighbours that turn `a` into `b`. */

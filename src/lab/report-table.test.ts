@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { fixtureComparison, fixtureSetting, fixtureTrace } from "./comparison.fixture.ts";
-import { NO_PAINT, type Paint, renderTable, wrap } from "./report-table.ts";
+import { NO_PAINT, type Paint } from "./paint.ts";
+import { renderTable, wrap } from "./report-table.ts";
 import type { ComparisonResult } from "./result.ts";
 
 const PLAIN = { width: 120, bytes: "scaled", paint: NO_PAINT } as const;

@@ -7,24 +7,10 @@
  */
 
 import { sysfsCommands } from "./advice.ts";
+import type { Paint } from "./paint.ts";
 import { type ReportCell, type ReportSection, reportFacts, reportSections } from "./report-rows.ts";
 import type { ComparisonResult } from "./result.ts";
 import type { ByteStyle } from "./units.ts";
-
-/** How to colour text; each returns it unchanged when colour is off. */
-export interface Paint {
-  readonly bold: (text: string) => string;
-  readonly dim: (text: string) => string;
-  readonly good: (text: string) => string;
-  readonly bad: (text: string) => string;
-}
-
-export const NO_PAINT: Paint = {
-  bold: (text) => text,
-  dim: (text) => text,
-  good: (text) => text,
-  bad: (text) => text,
-};
 
 export interface TableOptions {
   /** Columns of the terminal. */

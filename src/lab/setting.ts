@@ -8,7 +8,6 @@
 import { UsageError } from "../base/usage-error.ts";
 import {
   ANON_SIZES_KB,
-  checkKnob,
   KNOBS,
   type KnobSetting,
   knobNamed,

@@ -1,0 +1,53 @@
+/**
+ * The commands there are, each with what a help shows of it and how it is loaded.
+ *
+ * Holds: a summary here is the one the command itself declares (commands.test.ts).
+ */
+
+import type { Command } from "commander";
+
+export interface CommandEntry {
+  readonly name: string;
+  readonly summary: string;
+  /** Resolves to what adds the complete command to the program. */
+  readonly load: () => Promise<(program: Command) => void>;
+}
+
+/** In the order of the help. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: "compare",
+    summary: "one real program under several THP settings, side by side",
+    load: async () => (await import("./compare.ts")).registerCompare,
+  },
+  {
+    name: "record",
+    summary: "record a real program",
+    load: async () => (await import("./record.ts")).registerRecord,
+  },
+  {
+    name: "replay",
+    summary: "one recording under one setting",
+    load: async () => (await import("./replay.ts")).registerReplay,
+  },
+  {
+    name: "calibrate",
+    summary: "measure this host's fault, zeroing, copy and page-walk costs",
+    load: async () => (await import("./calibrate.ts")).registerCalibrate,
+  },
+  {
+    name: "bench",
+    summary: "the project's own speed, against the live kernel where it can be had",
+    load: async () => (await import("./bench.ts")).registerBench,
+  },
+  {
+    name: "list",
+    summary: "knobs, counters, events, reasons, policies, profiles and more",
+    load: async () => (await import("./list.ts")).registerList,
+  },
+  {
+    name: "completion",
+    summary: "completion for bash, zsh or fish",
+    load: async () => (await import("./completion.ts")).registerCompletion,
+  },
+];
