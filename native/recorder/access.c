@@ -305,6 +305,17 @@ void access_range(struct vcpu *v, uint64_t addr, uint64_t size, bool is_write) {
   }
 }
 
+/*
+ * Code pages are touched when QEMU first translates them, which is when the program first runs them. They decide no TLB
+ * (only data accesses do) but they are faulted in and count in the resident set.
+ */
+void see_code(uint64_t vaddr) {
+  struct vcpu *v = current ? current : &first_vcpu;
+  process_lock();
+  if (!self.is_quiet && !v->is_gone) see(v, vaddr >> PAGE_SHIFT, vaddr, false, NULL);
+  process_unlock();
+}
+
 /* ---- threads ---- */
 
 void vcpu_reset(struct vcpu *v, uint32_t thread) {

@@ -31,6 +31,8 @@ static void on_block(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block_run, QEMU_PLUGIN_CB_NO_REGS, (void *)n);
   else
     qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &self.inline_insns, n);
+  see_code(qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, 0)));
+  see_code(qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, n - 1)));
   for (size_t i = 0; i < n; i++) {
     struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
     if (insn_accesses_nothing(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn))) continue;

@@ -96,6 +96,8 @@ static inline void process_unlock(void) {
 void on_access(unsigned index, uint32_t info, uint64_t vaddr, void *pc);
 void on_access_alone(unsigned index, uint32_t info, uint64_t vaddr, void *pc);
 void vcpu_reset(struct vcpu *v, uint32_t thread);
+/* The instruction at vaddr is about to run for the first time. */
+void see_code(uint64_t vaddr);
 /* The kernel reads or writes guest memory in the thread's name. */
 void access_range(struct vcpu *v, uint64_t addr, uint64_t size, bool is_write);
 /* The pages may have to be seen anew: counts what the filters hold and empties them. */
