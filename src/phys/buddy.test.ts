@@ -368,26 +368,28 @@ test("PHYS-025 all free memory starts as Movable", () => {
   }
 });
 
-test.each([
+for (const [type, first] of [
   [UNMOVABLE, RECLAIMABLE],
   [MOVABLE, RECLAIMABLE],
   [RECLAIMABLE, UNMOVABLE],
-])("PHYS-026 type %i takes from type %i before the other", (type, first) => {
-  const m = memory(32);
-  const zone = m.zones[1];
-  // Two free pageblocks of each type; nothing else is free in the zone.
-  for (let i = 0; i < 8; i++) take(m, zone, 9, MOVABLE);
-  for (const [at, label] of [UNMOVABLE, MOVABLE, RECLAIMABLE].entries()) {
-    const pfn = 4096 + at * 1024;
-    give(m, pfn);
-    movePageblock(m, zone, pfn, label);
-    give(m, pfn + 512);
-    movePageblock(m, zone, pfn, label);
-    movePageblock(m, zone, pfn + 512, label);
-  }
-  while (takeBlock(m, zone, 9, type) !== NO_PFN);
-  expect(takeFromBuddy(m, zone, 9, type, "any")).toBe(4096 + first * 1024);
-});
+] as const) {
+  test(`PHYS-026 type ${type} takes from type ${first} before the other`, () => {
+    const m = memory(32);
+    const zone = m.zones[1];
+    // Two free pageblocks of each type; nothing else is free in the zone.
+    for (let i = 0; i < 8; i++) take(m, zone, 9, MOVABLE);
+    for (const [at, label] of [UNMOVABLE, MOVABLE, RECLAIMABLE].entries()) {
+      const pfn = 4096 + at * 1024;
+      give(m, pfn);
+      movePageblock(m, zone, pfn, label);
+      give(m, pfn + 512);
+      movePageblock(m, zone, pfn, label);
+      movePageblock(m, zone, pfn + 512, label);
+    }
+    while (takeBlock(m, zone, 9, type) !== NO_PFN);
+    expect(takeFromBuddy(m, zone, 9, type, "any")).toBe(4096 + first * 1024);
+  });
+}
 
 test("PHYS-026 nobody takes from HighAtomic or isolated pageblocks", () => {
   const m = memory(32);
@@ -438,24 +440,26 @@ test("PHYS-028 which blocks a type may claim", () => {
   }
 });
 
-test.each([
+for (const [what, nrFree, label, isClaimed] of [
   ["too little free and the rest movable: the claim fails", 255, MOVABLE, false],
   ["half of the pageblock free: claimed", 256, MOVABLE, true],
-])("PHYS-029 %s", (_, nrFree, label, isClaimed) => {
-  const m = memory(32);
-  const zone = m.zones[1];
-  const pages: number[] = [];
-  for (let pfn = take(m, zone, 0, label); pfn !== NO_PFN; pfn = take(m, zone, 0, label)) {
-    pages.push(pfn);
-  }
-  for (const pfn of pages.slice(512, 512 + nrFree)) give(m, pfn);
+] as const) {
+  test(`PHYS-029 ${what}`, () => {
+    const m = memory(32);
+    const zone = m.zones[1];
+    const pages: number[] = [];
+    for (let pfn = take(m, zone, 0, label); pfn !== NO_PFN; pfn = take(m, zone, 0, label)) {
+      pages.push(pfn);
+    }
+    for (const pfn of pages.slice(512, 512 + nrFree)) give(m, pfn);
 
-  const got = take(m, zone, 0, UNMOVABLE);
+    const got = take(m, zone, 0, UNMOVABLE);
 
-  expect(got).toBeGreaterThanOrEqual(pages[512]);
-  expect(pageblockTypeOf(m, got)).toBe(isClaimed ? UNMOVABLE : MOVABLE);
-  expect(checkPhys(m)).toEqual([]);
-});
+    expect(got).toBeGreaterThanOrEqual(pages[512]);
+    expect(pageblockTypeOf(m, got)).toBe(isClaimed ? UNMOVABLE : MOVABLE);
+    expect(checkPhys(m)).toEqual([]);
+  });
+}
 
 test("PHYS-029 pages that are neither free nor movable speak for an unmovable claim", () => {
   const m = memory(32);
