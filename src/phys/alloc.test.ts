@@ -257,52 +257,56 @@ describe("how hard it tries", () => {
     expect(zoneOf(m, allocFolio(m, 0, GFP_KERNEL, 0))).toBe(m.zones[0]);
   });
 
-  const efforts: [string, number, CompactVerdict, string[]][] = [
-    ["PHYS-050 LIGHT", GFP_TRANSHUGE_LIGHT, "complete", []],
-    ["PHYS-053 LIGHT + kswapd", GFP_TRANSHUGE_LIGHT | GFP.KSWAPD_RECLAIM, "complete", ["kswapd"]],
-    ["PHYS-051 TRANSHUGE", GFP_TRANSHUGE, "complete", ["async", "reclaim 32", "sync-light"]],
-    [
-      "PHYS-054 TRANSHUGE, compaction skipped",
-      GFP_TRANSHUGE,
-      "skipped",
-      ["async", "reclaim 32", "sync-light"],
-    ],
-    ["PHYS-054 NORETRY", GFP_TRANSHUGE | GFP.NORETRY, "complete", ["async", "reclaim 32", "async"]],
-    ["PHYS-054 NORETRY, compaction skipped", GFP_TRANSHUGE | GFP.NORETRY, "skipped", ["async"]],
-    ["PHYS-054 NORETRY, compaction deferred", GFP_TRANSHUGE | GFP.NORETRY, "deferred", ["async"]],
-    [
-      "PHYS-140 NORETRY on this node only",
-      GFP_TRANSHUGE | GFP.NORETRY | GFP.THISNODE,
-      "complete",
-      ["async"],
-    ],
-  ];
-  test.each(efforts)(
-    "%s: the steps of a huge request that finds nothing",
-    (_, gfp, verdict, steps) => {
-      const m = memory();
-      const done: string[] = [];
-      exhaust(m, GFP_TRANSHUGE_LIGHT, 9);
-      m.reclaim = port({
-        wakeKswapd: () => void done.push("kswapd"),
-        compact: (_m, _node, _order, _gfp, mode) => {
-          done.push(mode);
-          return verdict;
-        },
-        reclaim: (_m, _node, _order, _gfp, nrPages) => {
-          done.push(`reclaim ${nrPages}`);
-          return 0;
-        },
-        outOfMemory: () => {
-          done.push("oom");
-          return false;
-        },
-      });
-      expect(allocFolio(m, 9, gfp, 0)).toBe(NO_PFN);
-      expect(done).toEqual(steps);
-      expect(checkPhys(m)).toEqual([]);
-    },
-  );
+  /** What a huge request does that finds nothing, when compaction always gives this verdict. */
+  function stepsOf(gfp: number, verdict: CompactVerdict): string[] {
+    const m = memory();
+    const done: string[] = [];
+    exhaust(m, GFP_TRANSHUGE_LIGHT, 9);
+    m.reclaim = port({
+      wakeKswapd: () => void done.push("kswapd"),
+      compact: (_m, _node, _order, _gfp, mode) => {
+        done.push(mode);
+        return verdict;
+      },
+      reclaim: (_m, _node, _order, _gfp, nrPages) => {
+        done.push(`reclaim ${nrPages}`);
+        return 0;
+      },
+      outOfMemory: () => {
+        done.push("oom");
+        return false;
+      },
+    });
+    expect(allocFolio(m, 9, gfp, 0)).toBe(NO_PFN);
+    expect(checkPhys(m)).toEqual([]);
+    return done;
+  }
+
+  test("PHYS-050 the light class neither reclaims nor wakes anybody", () => {
+    expect(stepsOf(GFP_TRANSHUGE_LIGHT, "complete")).toEqual([]);
+  });
+
+  test("PHYS-053 light with kswapd wakes it and does no more", () => {
+    expect(stepsOf(GFP_TRANSHUGE_LIGHT | GFP.KSWAPD_RECLAIM, "complete")).toEqual(["kswapd"]);
+  });
+
+  test("PHYS-051 the full class compacts and reclaims without waking kswapd", () => {
+    const steps = ["async", "reclaim 32", "sync-light"];
+    expect(stepsOf(GFP_TRANSHUGE, "complete")).toEqual(steps);
+    expect(stepsOf(GFP_TRANSHUGE, "skipped")).toEqual(steps);
+  });
+
+  test("PHYS-054 with NORETRY compaction stays asynchronous, and a hopeless verdict ends it", () => {
+    const gfp = GFP_TRANSHUGE | GFP.NORETRY;
+    expect(stepsOf(gfp, "complete")).toEqual(["async", "reclaim 32", "async"]);
+    expect(stepsOf(gfp, "skipped")).toEqual(["async"]);
+    expect(stepsOf(gfp, "deferred")).toEqual(["async"]);
+  });
+
+  test("PHYS-140 NORETRY on one node compacts and does not reclaim", () => {
+    const gfp = GFP_TRANSHUGE | GFP.NORETRY | GFP.THISNODE;
+    expect(stepsOf(gfp, "complete")).toEqual(["async"]);
+  });
 
   test("PHYS-055 a huge page that reclaim makes room for is served", () => {
     const m = memory();
