@@ -1,7 +1,7 @@
 /**
  * Folios: the frames of one allocation with their rows set up, and their way back.
  *
- * Entry: allocFolio, freeFolio, getFolio, putFolio.
+ * Entry: allocFolio, freeFolio, getFolio, putFolio; freeFolios of free-batch.ts for many at once.
  * Owns:  of a folio's rows: flags (all cleared on free), order, refcount, tag (0 on both ways); numa_* and pg* counters;
  *        nr_anon and nr_anon_partially_mapped of a large folio that is freed.
  * Holds: a frame that is free has refcount, mapcounts, owner, memcg and tag 0 and no flag but BUDDY or PCP; its index is
@@ -14,21 +14,14 @@ import { assert } from "../base/assert.ts";
 import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { popHead } from "../base/int-ring.ts";
-import { freeBlock, freeRun, pageblockTypeOf, zoneOf } from "./buddy.ts";
+import { freeBlock, pageblockTypeOf, zoneOf } from "./buddy.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
 import { migrateTypeOf, zoneClassOf } from "./gfp.ts";
 import { lruDel } from "./lru.ts";
 import { unchargeFolio } from "./memcg.ts";
 import { freePcp, isPcpOrder } from "./pcp.ts";
 import { takeSlow } from "./slow-path.ts";
-import {
-  type NodeId,
-  NR_PCP_TYPES,
-  NR_ZONE_KINDS,
-  PAGEBLOCK_PAGES,
-  type PhysState,
-  type Zone,
-} from "./state.ts";
+import { type NodeId, NR_PCP_TYPES, NR_ZONE_KINDS, type PhysState, type Zone } from "./state.ts";
 import { takeFast } from "./zone-walk.ts";
 
 export {
@@ -101,45 +94,6 @@ export function putFolio(m: PhysState, head: Pfn): void {
   assert(left >= 0, "more references given back than taken");
   m.frames.refcount[head] = left;
   if (left === 0) release(m, head);
-}
-
-/**
- * Gives a reference to each of the first `nr` folios of `heads` back, as putFolio one by one would. Frames that follow each
- * other return to the buddy together, which is what makes unmapping fast.
- */
-export function putFolios(m: PhysState, heads: Int32Array, nr: number): void {
-  const { refcount, flags, order, mapcount, memcg, owner, tag } = m.frames;
-  let runStart = NO_PFN;
-  let runEnd = NO_PFN;
-  for (let i = 0; i < nr; i++) {
-    const head = heads[i];
-    const left = refcount[head] - 1;
-    refcount[head] = left;
-    if (left !== 0) {
-      assert(left > 0, "more references given back than taken");
-      continue;
-    }
-    const bits = flags[head];
-    if (order[head] !== 0 || m.pcpMode === "on" || m.events !== null) {
-      release(m, head);
-      continue;
-    }
-    assert((bits & NOT_ALLOCATED) === 0, "freeing a frame that is not allocated");
-    assert(mapcount[head] === 0, "freeing a page that is mapped");
-    if ((bits & PG.LRU) !== 0) lruDel(m, head);
-    if (memcg[head] !== 0) unchargeFolio(m, head);
-    owner[head] = 0;
-    tag[head] = 0;
-    flags[head] = 0;
-    // A run ends with its pageblock, so that it is of one zone.
-    if (head !== runEnd || (head & (PAGEBLOCK_PAGES - 1)) === 0) {
-      freeRun(m, zoneOf(m, runStart), runStart, runEnd);
-      runStart = head;
-    }
-    runEnd = head + 1;
-    m.vmstat[PGFREE]++;
-  }
-  freeRun(m, zoneOf(m, runStart), runStart, runEnd);
 }
 
 /** The last reference is gone: undoes what the folio is counted in, clears its rows, frees the frames. */

@@ -21,6 +21,7 @@ import {
   type NodeId,
   NR_LRU_LISTS,
   type PhysState,
+  type Zone,
 } from "./state.ts";
 
 /** nr_inactive_anon and the four after it stand in the order of the lists. */
@@ -64,6 +65,19 @@ export function lruDel(m: PhysState, pfn: Pfn): void {
   m.frames.flags[pfn] = flags & ~PG.LRU;
   unlink(m.links, pfn);
   count(m, pfn, lruListOfFlags(flags), -1);
+}
+
+/** Takes pages of folios that were unlinked by the caller out of the sizes of their list. */
+export function lruForget(
+  m: PhysState,
+  zone: Zone,
+  memcg: MemcgId,
+  list: LruList,
+  nrPages: number,
+): void {
+  m.lruPages[lruSlot(m, memcg, zone.node, list)] -= nrPages;
+  zone.lruPages[list] -= nrPages;
+  m.vmstat[FIRST_COUNTER + list] -= nrPages;
 }
 
 /** To the head of its list: it will be looked at last. */

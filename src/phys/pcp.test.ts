@@ -3,16 +3,19 @@ import { VMSTAT } from "../base/counters.ts";
 import { PROFILES } from "../base/profile.ts";
 import {
   allocFolio,
+  freeFolio,
   GFP_HIGHUSER_MOVABLE,
   GFP_KERNEL,
   GFP_TRANSHUGE,
   putFolio,
-  putFolios,
 } from "./alloc.ts";
 import { createPhys } from "./boot.ts";
 import { freeBlockCount } from "./buddy.ts";
 import { checkPhys } from "./check.ts";
 import { PG } from "./frame-table.ts";
+import { freeFolios } from "./free-batch.ts";
+import { lruAdd } from "./lru.ts";
+import { chargeFolio, createMemcg } from "./memcg.ts";
 import { decayPcps, drainAll, isPcpOrder, pcpListIndex, pcpListOrder } from "./pcp.ts";
 import { MIGRATE, NR_ORDERS, type PhysState } from "./state.ts";
 
@@ -184,27 +187,43 @@ test("a page handed out again is the one freed last, and its row is clean", () =
   expect([flags[again], owner[again], tag[again], refcount[again]]).toEqual([0, 0, 0, 1]);
 });
 
-test("folios put together leave the same state as folios put one by one", () => {
+test("folios freed together leave the same state as folios freed one by one", () => {
   for (const pcp of ["on", "off"] as const) {
     const [one, all] = [0, 1].map(() =>
       createPhys({ memoryBytes: 2 ** 26, nrCpus: 1, nrNodes: 1, profile: PROFILES[0], pcp }),
     );
-    const [held] = [one, all].map((m) =>
-      Int32Array.from({ length: 1500 }, (_, i) =>
-        i % 100 === 50
-          ? allocFolio(m, 2, GFP_HIGHUSER_MOVABLE, 0)
-          : allocFolio(m, 0, GFP_HIGHUSER_MOVABLE, 0),
-      ),
-    );
-    for (const m of [one, all]) m.frames.refcount[held[7]] = 2;
-    for (const pfn of held) putFolio(one, pfn);
-    putFolios(all, held, held.length);
+    const [held] = [one, all].map((m) => {
+      const group = createMemcg(m, "a", 0);
+      return Int32Array.from({ length: 5000 }, (_, i) => {
+        const pfn = allocFolio(m, i % 100 === 50 ? 2 : 0, GFP_HIGHUSER_MOVABLE, 0);
+        if (i % 3000 > 2000) chargeFolio(m, pfn, group);
+        m.frames.flags[pfn] = PG.ANON | PG.SWAPBACKED | (i % 1000 > 900 ? PG.ACTIVE : 0);
+        m.frames.owner[pfn] = 5;
+        m.frames.tag[pfn] = i;
+        if (i % 700 > 10) lruAdd(m, pfn);
+        m.frames.refcount[pfn] = 0;
+        return pfn;
+      });
+    });
+    for (const pfn of held) freeFolio(one, pfn);
+    for (let i = 0; i < 5000; i += 500) freeFolios(all, held.subarray(i, i + 500), 500);
     expect(checkPhys(all)).toEqual([]);
     expect(all.vmstat).toEqual(one.vmstat);
-    expect(all.frames.refcount).toEqual(one.frames.refcount);
+    expect(all.memcgs).toEqual(one.memcgs);
+    expect(all.frames.tag).toEqual(one.frames.tag);
     for (const m of [one, all]) drainAll(m);
     expect(all.zones.map((zone) => zone.freeBlocks)).toEqual(
       one.zones.map((zone) => zone.freeBlocks),
     );
   }
+});
+
+test("a batch stops at a folio that is referenced or mapped", () => {
+  const m = memory();
+  const [first, second] = [0, 1].map(() => allocFolio(m, 0, GFP_HIGHUSER_MOVABLE, 0));
+  m.frames.refcount[first] = 0;
+  expect(() => freeFolios(m, Int32Array.of(first, second), 2)).toThrow("referenced");
+  m.frames.refcount[second] = 0;
+  m.frames.mapcount[second] = 1;
+  expect(() => freeFolios(m, Int32Array.of(second), 1)).toThrow("mapped");
 });

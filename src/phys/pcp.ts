@@ -79,7 +79,12 @@ export function freePcp(
   pushHead(pcp.lists[pcpListIndex(order, type)], pfn);
   pcp.count += 1 << order;
   pcp.freeCount += 1 << order;
-  if (pcp.allocFactor !== 0) pcp.allocFactor >>= 1;
+  pcp.allocFactor >>= 1;
+  giveBackIfFull(m, zone, pcp);
+}
+
+/** PHYS-037: to be called after each page or block that was put on a CPU's lists. */
+export function giveBackIfFull(m: PhysState, zone: Zone, pcp: Pcp): void {
   if (pcp.count >= pcp.high) giveBack(m, zone, pcp);
 }
 
