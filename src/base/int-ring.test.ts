@@ -1,17 +1,40 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createIntRing, popHead, popTail, pushHead, pushTail, ringAt } from "./int-ring.ts";
+import {
+  createIntRing,
+  popHead,
+  popTail,
+  pushHead,
+  pushHeads,
+  pushTail,
+  ringAt,
+} from "./int-ring.ts";
 
 test("a ring behaves as an array does, also while it grows", () => {
-  const step = fc.constantFrom("pushHead", "pushTail", "pushTail", "popHead", "popTail");
+  const step = fc.constantFrom(
+    "pushHead",
+    "pushHeads",
+    "pushTail",
+    "pushTail",
+    "popHead",
+    "popTail",
+  );
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 600 }), (steps) => {
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const ring = createIntRing();
       const naive: number[] = [];
       for (const [value, how] of steps.entries()) {
         if (how === "pushHead") {
           pushHead(ring, value);
           naive.unshift(value);
+        } else if (how === "pushHeads") {
+          pushHeads(
+            ring,
+            Int32Array.from({ length: value + 2 }, (_, i) => i),
+            1,
+            value + 1,
+          );
+          for (let i = 1; i <= value; i++) naive.unshift(i);
         } else if (how === "pushTail") {
           pushTail(ring, value);
           naive.push(value);

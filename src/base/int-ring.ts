@@ -37,6 +37,20 @@ export function pushTail(ring: IntRing, value: number): void {
   ring.size++;
 }
 
+/** Adds values[start..end-1] one after the other in front of the first member: the last of them is first then. */
+export function pushHeads(ring: IntRing, values: Int32Array, start: number, end: number): void {
+  while (ring.size + end - start > ring.slots.length) grow(ring);
+  const slots = ring.slots;
+  const mask = slots.length - 1;
+  let head = ring.head;
+  for (let i = start; i < end; i++) {
+    head = (head - 1) & mask;
+    slots[head] = values[i]!;
+  }
+  ring.head = head;
+  ring.size += end - start;
+}
+
 /** Takes the first member of a ring that is not empty. */
 export function popHead(ring: IntRing): number {
   const value = ring.slots[ring.head]!;

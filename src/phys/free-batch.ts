@@ -10,14 +10,13 @@
 
 import { assert } from "../base/assert.ts";
 import { VMSTAT } from "../base/counters.ts";
-import { pushHead } from "../base/int-ring.ts";
 import { freeFolio } from "./alloc.ts";
 import { freeRun, pageblockTypeOf, zoneOf } from "./buddy.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
 import { lruForget, lruListOfFlags } from "./lru.ts";
 import { unchargePages } from "./memcg.ts";
-import { giveBackIfFull, pcpListIndex } from "./pcp.ts";
-import { NO_MEMCG, NR_PCP_TYPES, PAGEBLOCK_ORDER, type PhysState } from "./state.ts";
+import { freePagesPcp } from "./pcp.ts";
+import { NO_MEMCG, NR_PCP_TYPES, PAGEBLOCK_ORDER, type PhysState, type Zone } from "./state.ts";
 
 const PGFREE = VMSTAT.pgfree;
 /** With one of these a folio is freed on its own. */
@@ -72,6 +71,10 @@ function freeAlike(m: PhysState, heads: Int32Array, start: number, end: number):
   const group = memcg[first];
   const isOnLru = (bits & PG.LRU) !== 0;
   const nr = end - start;
+  const zone = zoneOf(m, first);
+  const type = pageblockTypeOf(m, first);
+  const isToPcp = m.pcpMode === "on" && type < NR_PCP_TYPES;
+  const freeFlags = isToPcp ? PG.PCP : 0;
   for (let i = start; i < end; i++) {
     const pfn = heads[i];
     assert(refcount[pfn] === 0, "freeing a folio that is referenced");
@@ -82,35 +85,20 @@ function freeAlike(m: PhysState, heads: Int32Array, start: number, end: number):
       next[before] = after;
       prev[after] = before;
     }
-    flags[pfn] = 0;
+    flags[pfn] = freeFlags;
     owner[pfn] = 0;
     tag[pfn] = 0;
     if (group !== NO_MEMCG) memcg[pfn] = NO_MEMCG;
   }
-  if (isOnLru) lruForget(m, zoneOf(m, first), group, lruListOfFlags(bits), nr);
+  if (isOnLru) lruForget(m, zone, group, lruListOfFlags(bits), nr);
   if (group !== NO_MEMCG) unchargePages(m, group, nr);
   m.vmstat[PGFREE] += nr;
-  freeFramesOf(m, heads, start, end);
+  if (isToPcp) freePagesPcp(m, zone, type, heads, start, end);
+  else freeRuns(m, zone, heads, start, end);
 }
 
-/** To the per-CPU list, or to the buddy in runs. All frames are of one pageblock. */
-function freeFramesOf(m: PhysState, heads: Int32Array, start: number, end: number): void {
-  const zone = zoneOf(m, heads[start]);
-  const type = pageblockTypeOf(m, heads[start]);
-  if (m.pcpMode === "on" && type < NR_PCP_TYPES) {
-    const flags = m.frames.flags;
-    const pcp = zone.pcps[m.cpu];
-    const list = pcp.lists[pcpListIndex(0, type)];
-    for (let i = start; i < end; i++) {
-      flags[heads[i]] = PG.PCP;
-      pushHead(list, heads[i]);
-      pcp.count++;
-      pcp.freeCount++;
-      pcp.allocFactor >>= 1;
-      giveBackIfFull(m, zone, pcp);
-    }
-    return;
-  }
+/** Frames of one pageblock to the buddy; those that follow each other together. */
+function freeRuns(m: PhysState, zone: Zone, heads: Int32Array, start: number, end: number): void {
   let runStart = NO_PFN;
   let runEnd = NO_PFN;
   for (let i = start; i < end; i++) {

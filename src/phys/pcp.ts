@@ -1,14 +1,14 @@
 /**
  * Per-CPU lists of free pages: a few of each small order and of order 9 wait here, out of the buddy's sight.
  *
- * Entry: takePcp and freePcp by alloc.ts; drainAll by whoever needs free memory whole; decayPcps by a timer.
+ * Entry: takePcp, freePcp and freePagesPcp by alloc.ts and free-batch.ts; drainAll by whoever needs free memory whole; decayPcps by a timer.
  * Owns:  flag PCP, Pcp records.
  * Lists: order * 3 + type for orders 0..3, then 12: order 9 other than Movable, 13: order 9 Movable (PHYS-033).
  * Units: `count`, `high`, `batch` are base pages (PHYS-034).
  */
 
 import type { Pfn } from "../base/address.ts";
-import { type IntRing, popHead, popTail, pushHead, pushTail } from "../base/int-ring.ts";
+import { type IntRing, popHead, popTail, pushHead, pushHeads, pushTail } from "../base/int-ring.ts";
 import { freeRun, runOrder } from "./buddy.ts";
 import { type Mixing, takeFromBuddy } from "./fallback.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
@@ -19,6 +19,7 @@ import {
   NR_PCP_LISTS,
   NR_PCP_TYPES,
   PAGEBLOCK_ORDER,
+  PAGEBLOCK_PAGES,
   type Pcp,
   type PhysState,
   type Zone,
@@ -27,7 +28,7 @@ import {
 /** A refill takes at most batch << 5 pages (PHYS-037). */
 const MAX_ALLOC_FACTOR = 5;
 /** Pages given back from one list before the next one's turn. */
-const TURN_PAGES = 63;
+const TURN_PAGES = PAGEBLOCK_PAGES;
 const FIRST_HUGE_LIST = NR_PCP_TYPES * (COSTLY_ORDER + 1);
 
 /** PHYS-033: whether blocks of this order wait on per-CPU lists. */
@@ -83,8 +84,29 @@ export function freePcp(
   giveBackIfFull(m, zone, pcp);
 }
 
-/** PHYS-037: to be called after each page or block that was put on a CPU's lists. */
-export function giveBackIfFull(m: PhysState, zone: Zone, pcp: Pcp): void {
+/** freePcp for single pages heads[start..end-1] of one zone and type, whose flags say PCP already. */
+export function freePagesPcp(
+  m: PhysState,
+  zone: Zone,
+  type: MigrateType,
+  heads: Int32Array,
+  start: number,
+  end: number,
+): void {
+  const pcp = zone.pcps[m.cpu];
+  const list = pcp.lists[pcpListIndex(0, type)];
+  while (start < end) {
+    const nr = Math.min(end - start, Math.max(pcp.high - pcp.count, 1));
+    pushHeads(list, heads, start, start + nr);
+    pcp.count += nr;
+    pcp.freeCount += nr;
+    pcp.allocFactor >>= Math.min(nr, MAX_ALLOC_FACTOR);
+    giveBackIfFull(m, zone, pcp);
+    start += nr;
+  }
+}
+
+function giveBackIfFull(m: PhysState, zone: Zone, pcp: Pcp): void {
   if (pcp.count >= pcp.high) giveBack(m, zone, pcp);
 }
 
@@ -148,7 +170,7 @@ function giveBack(m: PhysState, zone: Zone, pcp: Pcp): void {
   pcp.freeCount = 0;
 }
 
-/** Gives at least `nrPages` back to the buddy, or all: oldest first, list by list in turn, 63 pages or a block of each. */
+/** Gives at least `nrPages` back to the buddy, or all: oldest first, list by list in turn. */
 function freeSome(m: PhysState, zone: Zone, pcp: Pcp, nrPages: number): void {
   const target = Math.max(pcp.count - nrPages, 0);
   for (let index = 0; pcp.count > target; index = (index + 1) % NR_PCP_LISTS) {
