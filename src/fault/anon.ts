@@ -20,7 +20,7 @@ import { allocTable } from "../mm/table-alloc.ts";
 import { VM, type Vma } from "../mm/vma.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
-import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
+import { GFP, GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
 import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT } from "./kinds.ts";
@@ -51,8 +51,9 @@ export function faultAnonHuge(
   slot: number,
   access: "read" | "write",
 ): number {
-  if (access === "read" && m.knobs.useZeroPage) return mapHugeZero(m, mm, slot);
+  // Also for the zero folio: fork copies only VMAs that have an anon_vma (ANON-062, ANON-087).
   prepareAnonVma(m, mm, vma);
+  if (access === "read" && m.knobs.useZeroPage) return mapHugeZero(m, mm, slot);
   const head = allocHugeFolio(m, mm, vma);
   if (head === NO_PFN) return FALLBACK;
   const table = allocTable(m, mm, LEVEL_PTE);
@@ -79,7 +80,7 @@ function mapHugeZero(m: HugeState, mm: Mm, slot: number): number {
 
 /** A zeroed, charged order-9 folio for a fault, or NO_PFN with the fallback counted (ANON-065, ANON-066). */
 export function allocHugeFolio(m: HugeState, mm: Mm, vma: Vma): Pfn {
-  const head = allocFolio(m, HUGE_ORDER, hugeGfp(m, vma), m.nodeOfCpu[m.cpu]);
+  const head = allocNearFirst(m, hugeGfp(m, vma));
   if (head === NO_PFN) {
     m.vmstat[VMSTAT.thp_fault_fallback]++;
     m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback]++;
@@ -94,6 +95,14 @@ export function allocHugeFolio(m: HugeState, mm: Mm, vma: Vma): Pfn {
     return NO_PFN;
   }
   return head;
+}
+
+/** The local node with one light try; all nodes only if the effort includes direct reclaim (ANON-111). */
+function allocNearFirst(m: HugeState, gfp: number): Pfn {
+  const node = m.nodeOfCpu[m.cpu];
+  const head = allocFolio(m, HUGE_ORDER, gfp | GFP.THISNODE | GFP.NORETRY, node);
+  if (head !== NO_PFN || (gfp & GFP.DIRECT_RECLAIM) === 0) return head;
+  return allocFolio(m, HUGE_ORDER, gfp, node);
 }
 
 /** Everything a new PMD-mapped folio changes besides its entry (ANON-063). */

@@ -41,11 +41,17 @@ export function faultFilePte(
   if (access === "write" && !isShared)
     return copyCachedPage(m, mm, vma, region, pteIndex, table, pfn);
   const bits = ENTRY.PRESENT | ENTRY.YOUNG;
-  const writeBits = access === "write" ? ENTRY.WRITE | ENTRY.DIRTY : 0;
+  // Shared memory has no first-write notice, so even a read maps it writable (SHM-057).
+  const isWritable = access === "write" || (isShared && isWritableShmem(vma));
+  const writeBits = (isWritable ? ENTRY.WRITE : 0) | (access === "write" ? ENTRY.DIRTY : 0);
   mapCached(m, mm, table, pteIndex, pfn, bits | writeBits);
   if (file.kind === "shmem") return SHMEM;
   if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
   return FILE;
+}
+
+function isWritableShmem(vma: Vma): boolean {
+  return vma.file?.kind === "shmem" && (vma.flags & VM.WRITE) !== 0;
 }
 
 function copyCachedPage(

@@ -124,7 +124,9 @@ export function readKnob(m: HugeState, name: string): string | Err {
 
 /** A write(2) of `text` to the file: 0, or -EINVAL, -ERANGE, -EACCES as the kernel gives, -ENOENT for no such file. */
 export function writeKnob(m: HugeState, name: string, text: string): Err {
-  if (text === "" && knobNames().includes(name)) return 0;
+  // hpage_pmd_size cannot even be opened for writing (ANON-008).
+  const isWritable = name !== "thp.hpage_pmd_size" && knobNames().includes(name);
+  if (text === "" && isWritable) return 0;
   const result = storeKnob(m, name, text);
   if (result === 0) Object.assign(m.policy, policyOf(m.knobs));
   return result;

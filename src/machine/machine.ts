@@ -74,7 +74,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     zeroPfn,
     hugeZero: { pfn: NO_PFN, refcount: 0 },
     deferredLength: new Int32Array(phys.memcgs.length * config.nrNodes),
-    queuesUnderused: !isSmallMemory,
+    queuesUnderused: true,
     mmuNotifier: null,
     layout: {
       randomize: config.randomizeAddresses,

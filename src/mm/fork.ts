@@ -9,7 +9,9 @@ import { allocFolio } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { lruAdd } from "../phys/lru.ts";
+import { chargeFolio } from "../phys/memcg.ts";
 import { forkAnonVma } from "./anon-vma.ts";
+import { putFolio } from "./folio.ts";
 import { destroyMm, nextMmId } from "./mm.ts";
 import { ENTRY, LEVEL_PGD, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { copyHugePmd, isHugeEntry, splitPmd } from "./pmd.ts";
@@ -197,10 +199,14 @@ function copyPinnedPage(
   entry: number,
 ): boolean {
   const page = allocFolio(m, 0, GFP_HIGHUSER_MOVABLE, 0);
-  if (page === NO_PFN || copy.anonVma === null) return false;
+  if (page === NO_PFN) return false;
+  if (child.memcg !== 0 && chargeFolio(m, page, child.memcg) !== 0) {
+    putFolio(m, page, 1);
+    return false;
+  }
   m.frames.flags[page] = PG.ANON | PG.SWAPBACKED | PG.UPTODATE | PG.ANON_EXCLUSIVE;
   m.frames.tag[page] = m.frames.tag[pfn];
-  setAnonOwner(m, page, copy, copy.anonVma, region, pteIndex);
+  setAnonOwner(m, page, copy, copy.anonVma!, region, pteIndex);
   mapNewAnonPage(m, page);
   lruAdd(m, page);
   m.tables.payload[slot] = page;

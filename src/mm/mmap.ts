@@ -72,7 +72,7 @@ function isRangeEmpty(mm: Mm, start: Addr, end: Addr): boolean {
 
 /** Unmaps [start, end), VMAs and pages. 0, or -ENOMEM if a VMA would have to be split beyond the limit. */
 export function unmapRange(m: MmState, mm: Mm, start: Addr, end: Addr): Err {
-  if (isRangeEmpty(mm, start, end)) return 0;
+  if (start === end || isRangeEmpty(mm, start, end)) return 0;
   const failed = isolateRange(m, mm, start, end);
   if (failed !== 0) return failed;
   const first = firstVmaIndex(mm.vmas, start);

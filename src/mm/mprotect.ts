@@ -10,10 +10,10 @@ import { headOf, PG } from "../phys/frame-table.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { changeHugePmd, isHugeEntry } from "./pmd.ts";
 import type { Mm, MmState } from "./state.ts";
-import { firstVmaIndex, VM, VM_ACCESS } from "./vma.ts";
+import { firstVmaIndex, VM, VM_ACCESS, type Vma } from "./vma.ts";
 import { changeVmaFlags } from "./vma-edit.ts";
 
-type Access = "none" | "readOnly" | "writable";
+type Access = "none" | "readOnly" | "writable" | "writableShared";
 
 /**
  * Sets the access bits of [start, end). VMAs before a hole are changed and -ENOMEM is returned for the hole.
@@ -25,22 +25,32 @@ export function protectRange(m: MmState, mm: Mm, start: Addr, end: Addr, access:
     const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
     if (vma === undefined || vma.start > at) return -ENOMEM;
     const stop = Math.min(end, vma.end);
-    const flags = (vma.flags & ~VM_ACCESS) | access;
+    const flags = protectedFlags(vma, access);
     if (flags !== vma.flags) {
       const failed = changeVmaFlags(m, mm, vma, at, stop, flags);
       if (failed !== 0) return failed;
       m.mmuNotifier?.invalidateRange(mm.id, at / 4096, stop / 4096);
-      changeEntries(m, mm, at, stop, accessOf(flags));
+      changeEntries(m, mm, at, stop, accessOf(vma, flags));
     }
     at = stop;
   }
   return 0;
 }
 
-/** Shared memory takes write faults too, to be told of the first write; so no entry of it is writable at once. */
-function accessOf(vmFlags: number): Access {
+/** Private memory is accounted once it becomes writable, and no longer if it becomes read-only before its first page. */
+function protectedFlags(vma: Vma, access: number): number {
+  const flags = (vma.flags & ~VM_ACCESS) | access;
+  if ((access & VM.WRITE) === 0) return vma.anonVma === null ? flags & ~VM.ACCOUNT : flags;
+  const isExempt = (vma.flags & (VM.WRITE | VM.SHARED | VM.NORESERVE)) !== 0;
+  return isExempt ? flags : flags | VM.ACCOUNT;
+}
+
+/** A shared file takes write faults, to be told of the first write; shared memory does not need to. */
+function accessOf(vma: Vma, vmFlags: number): Access {
   if ((vmFlags & VM_ACCESS) === 0) return "none";
-  return (vmFlags & (VM.WRITE | VM.SHARED)) === VM.WRITE ? "writable" : "readOnly";
+  if ((vmFlags & VM.WRITE) === 0) return "readOnly";
+  if ((vmFlags & VM.SHARED) === 0) return "writable";
+  return vma.file?.kind === "shmem" ? "writableShared" : "readOnly";
 }
 
 function changeEntries(m: MmState, mm: Mm, start: Addr, end: Addr, access: Access): void {
@@ -55,7 +65,7 @@ function changeEntries(m: MmState, mm: Mm, start: Addr, end: Addr, access: Acces
     const entry = m.tables.flags[slot];
     if (entry === 0) continue;
     if (isHugeEntry(entry)) {
-      changeHugePmd(m, slot, access);
+      changeHugePmd(m, slot, access === "writableShared" ? "writable" : access);
       continue;
     }
     const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
@@ -71,6 +81,7 @@ function changePtes(m: MmState, base: number, first: number, last: number, acces
     if ((entry & ENTRY.PRESENT) === 0) continue;
     let changed = entry & ~(ENTRY.WRITE | ENTRY.PROTNONE);
     if (access === "none") changed |= ENTRY.PROTNONE;
+    if (access === "writableShared") changed |= ENTRY.WRITE;
     if (access === "writable" && isExclusiveAnon(m, payload[slot], entry)) changed |= ENTRY.WRITE;
     flags[slot] = changed;
   }

@@ -13,6 +13,7 @@ import {
   regionOf,
   TASK_SIZE,
 } from "../base/address.ts";
+import { assert } from "../base/assert.ts";
 import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
 import { copyChain } from "./anon-vma.ts";
@@ -48,12 +49,15 @@ export function remapRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Er
   const vma = findVma(mm.vmas, address);
   if (vma === null) return -EFAULT;
   if (oldLength === 0 && (vma.flags & VM.SHARED) === 0) return -EINVAL;
+  const mayStay = request.target === null && !request.keepsSource;
+  // Shrinking is an munmap: what is cut off may be several VMAs and holes.
+  if (mayStay && newLength < oldLength) {
+    const failed = unmapRange(m, mm, address + newLength, address + oldLength);
+    return failed === 0 ? address : failed;
+  }
   if (address + oldLength > vma.end) return -EFAULT;
-  if (request.target === null && !request.keepsSource) {
-    if (newLength <= oldLength) {
-      const failed = unmapRange(m, mm, address + newLength, address + oldLength);
-      return failed === 0 ? address : failed;
-    }
+  if (mayStay) {
+    if (newLength === oldLength) return address;
     if (growsInPlace(m, mm, vma, request)) return address;
     if (!request.mayMove) return -ENOMEM;
   }
@@ -79,15 +83,22 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
   if (failed === 0 && newLength < oldLength)
     failed = unmapRange(m, mm, address + newLength, address + oldLength);
   const moved = Math.min(oldLength, newLength);
-  if (failed === 0) failed = isolateRange(m, mm, address, address + moved);
+  // Length 0 makes a second mapping of shared memory: the first stays as it is.
+  if (failed === 0 && moved > 0) failed = isolateRange(m, mm, address, address + moved);
   if (failed !== 0) return failed;
   const source = findVma(mm.vmas, address)!;
-  const target = targetVma(source, to, newLength);
-  insertVma(m, mm, target);
+  insertVma(m, mm, targetVma(source, address, to, newLength));
   m.mmuNotifier?.invalidateRange(mm.id, address / PAGE_SIZE, (address + moved) / PAGE_SIZE);
   failed = movePageTables(m, mm, address, to, moved);
-  if (failed !== 0) return failed;
-  if (!request.keepsSource) failed = unmapRange(m, mm, address, address + moved);
+  if (failed !== 0) {
+    // The tables of the old place still exist, so the way back cannot run out of memory.
+    const undone = movePageTables(m, mm, to, address, moved);
+    assert(undone === 0, "pages could not be moved back");
+    unmapRange(m, mm, to, to + newLength);
+    return failed;
+  }
+  if (request.keepsSource) mergeAround(m, mm, findVma(mm.vmas, address)!);
+  else failed = unmapRange(m, mm, address, address + moved);
   return failed === 0 ? to : failed;
 }
 
@@ -96,9 +107,9 @@ function chooseTarget(mm: Mm, length: number): Addr | Err {
 }
 
 /** The moved VMA: same flags and indices. One without pages starts afresh, as if mapped there. */
-function targetVma(source: Vma, to: Addr, length: number): Vma {
+function targetVma(source: Vma, from: Addr, to: Addr, length: number): Vma {
   const isFresh = source.file === null && source.anonVma === null;
-  const pgoff = isFresh ? to / PAGE_SIZE : source.pgoff;
+  const pgoff = isFresh ? to / PAGE_SIZE : source.pgoff + (from - source.start) / PAGE_SIZE;
   const target = createVma(source.mmId, to, to + length, source.flags, source.file, pgoff);
   target.anonVma = source.anonVma;
   copyChain(source, target);

@@ -18,7 +18,7 @@ import { splitFolio } from "../huge/split-folio.ts";
 import { putFolio } from "../mm/folio.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "../mm/page-tables.ts";
 import { isHugeEntry } from "../mm/pmd.ts";
-import { folioMapcount } from "../mm/rmap.ts";
+import { folioMapcount, isMaybeMappedShared } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { isAnonymous, VM, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
@@ -77,7 +77,7 @@ function lazyFreePtes(m: HugeState, base: number, first: number, last: number): 
         i += nr - 1;
         continue;
       }
-      if (frames.largeMapcount[head] > nr || !splitForAdvice(m, head)) continue;
+      if (isMaybeMappedShared(m, head) || !splitForAdvice(m, head)) continue; // ANON-263
       i--; // look again: the page is a folio of its own now, or the zero page
       continue;
     }

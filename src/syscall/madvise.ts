@@ -5,7 +5,7 @@
  *        -ENOSYS, which no kernel does, so that a caller can tell "not modelled" from an error.
  */
 
-import { type Addr, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
+import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
 import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, type Err } from "../base/errno.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM } from "../fault/kinds.ts";
@@ -45,6 +45,8 @@ export const MADV = {
   GUARD_REMOVE: 103,
 } as const;
 
+/** Lengths that wrap around the 64-bit address space are not valid; beyond user space nothing is mapped. */
+const ADDRESS_SPACE = 2 ** 64;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
 const NOT_MODELLED: ReadonlySet<number> = new Set([
   MADV.COLD,
@@ -53,6 +55,9 @@ const NOT_MODELLED: ReadonlySet<number> = new Set([
   MADV.GUARD_INSTALL,
   MADV.GUARD_REMOVE,
 ]);
+
+/** VMAs that MADV_MERGEABLE silently leaves alone (ANON-272). */
+const NOT_MERGEABLE = VM.SHARED | VM.PFNMAP | VM.IO | VM.DONTEXPAND | VM.MIXEDMAP | VM.DROPPABLE;
 
 /** What an advice does to the flags of a VMA: bits to clear, bits to set. */
 const FLAG_ADVICE: ReadonlyMap<number, { readonly clear: number; readonly set: number }> = new Map([
@@ -84,7 +89,7 @@ export function sysMadvise(
   if (!m.profile.guardPages && advice >= MADV.GUARD_INSTALL) return -EINVAL;
   if (!isAligned(start, PAGE_SIZE)) return -EINVAL;
   const end = start + alignUp(length, PAGE_SIZE);
-  if (length < 0 || end > TASK_SIZE) return -EINVAL;
+  if (length < 0 || end >= ADDRESS_SPACE) return -EINVAL;
   if (start === end) return 0;
   if (NOT_MODELLED.has(advice)) return -ENOSYS;
   if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE)
@@ -114,6 +119,7 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
   if (flagChange !== undefined) {
     const refused = refuseFlagAdvice(m, vma, advice);
     if (refused !== 0) return refused;
+    if (advice === MADV.MERGEABLE && (vma.flags & NOT_MERGEABLE) !== 0) return 0; // ANON-272
     const flags = (vma.flags & ~flagChange.clear) | flagChange.set;
     return changeVmaFlags(m, mm, vma, start, end, flags);
   }

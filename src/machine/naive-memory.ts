@@ -1,0 +1,115 @@
+/**
+ * The naive model the fuzz test compares the machine with: per process a map from page number to what a read must give.
+ *
+ * Knows nothing of frames, tables, sharing or huge pages: only what POSIX promises of mmap, munmap, mprotect, mremap,
+ * madvise, fork and writes. Used by tests only.
+ */
+
+import { fileTag } from "../shmem/page-cache.ts";
+
+/** Memory that several mappings see: shared anonymous memory, or a read-only file. */
+export interface NaiveObject {
+  /** Id of a regular file, whose contents are given; null for shared anonymous memory, which starts as zeroes. */
+  readonly fileId: number | null;
+  /** Last write by page index. */
+  readonly written: Map<number, number>;
+}
+
+/** One mapped page. A new record whenever the page is unmapped or dropped, so that identity means "same memory". */
+export interface NaivePage {
+  readonly object: NaiveObject | null;
+  /** Page index in the object. */
+  readonly index: number;
+  readonly isShared: boolean;
+  /** PROT bits. */
+  prot: number;
+  /** Last write to private memory; null: the object's contents, or zero. */
+  tag: number | null;
+  isDroppedAtFork: boolean;
+  isWipedAtFork: boolean;
+}
+
+/** One address space by page number. */
+export type NaiveSpace = Map<number, NaivePage>;
+
+/** What a read must see. */
+export function contentsOf(page: NaivePage): number {
+  if (page.tag !== null) return page.tag;
+  if (page.object === null) return 0;
+  const written = page.object.written.get(page.index);
+  if (written !== undefined) return written;
+  return page.object.fileId === null ? 0 : fileTag(page.object.fileId, page.index);
+}
+
+/** A write that the machine has carried out. */
+export function writeTo(page: NaivePage, tag: number): void {
+  if (page.isShared) page.object!.written.set(page.index, tag);
+  else page.tag = tag;
+}
+
+/** Maps `nr` pages from `first`, replacing what is there. */
+export function mapPages(
+  space: NaiveSpace,
+  first: number,
+  nr: number,
+  prot: number,
+  backing: { object: NaiveObject; index: number; isShared: boolean } | null,
+): void {
+  for (let i = 0; i < nr; i++)
+    space.set(first + i, {
+      object: backing?.object ?? null,
+      index: (backing?.index ?? 0) + i,
+      isShared: backing?.isShared ?? false,
+      prot,
+      tag: null,
+      isDroppedAtFork: false,
+      isWipedAtFork: false,
+    });
+}
+
+export function unmapPages(space: NaiveSpace, first: number, nr: number): void {
+  for (let page = first; page < first + nr; page++) space.delete(page);
+}
+
+/** MADV_DONTNEED: private pages lose what was written to them. */
+export function dropPages(space: NaiveSpace, first: number, nr: number): void {
+  for (let at = first; at < first + nr; at++) {
+    const page = space.get(at);
+    if (page !== undefined) space.set(at, { ...page, tag: null });
+  }
+}
+
+/** mprotect: up to the first hole. */
+export function protectPages(space: NaiveSpace, first: number, nr: number, prot: number): void {
+  for (let at = first; at < first + nr; at++) {
+    const page = space.get(at);
+    if (page === undefined) return;
+    page.prot = prot;
+  }
+}
+
+/** mremap's move of `nr` pages; with `keepsSource` private memory stays mapped behind and empty. */
+export function movePages(
+  space: NaiveSpace,
+  from: number,
+  to: number,
+  nr: number,
+  keepsSource: boolean,
+): void {
+  const moved = Array.from({ length: nr }, (_, i) => space.get(from + i)!);
+  for (let i = 0; i < nr; i++) {
+    if (keepsSource) space.set(from + i, { ...moved[i], tag: null });
+    else space.delete(from + i);
+  }
+  for (let i = 0; i < nr; i++) space.set(to + i, moved[i]);
+}
+
+/** The child's view at the moment of fork. */
+export function forkSpace(parent: NaiveSpace): NaiveSpace {
+  const child: NaiveSpace = new Map();
+  for (const [at, page] of parent) {
+    if (page.isDroppedAtFork) continue;
+    child.set(at, page.isWipedAtFork ? { ...page, tag: null } : { ...page });
+  }
+  return child;
+}
