@@ -15,8 +15,8 @@ import {
 } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
-import { freeFolio } from "../phys/alloc.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
+import { freeFolios } from "../phys/free-batch.ts";
 import { putFolio } from "./folio.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd, zapHugePmd } from "./pmd.ts";
@@ -73,6 +73,7 @@ function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number)
   let nrCleared = 0;
   let nrSmall = 0;
   let nrUnmapped = 0;
+  let nrToFree = 0;
   for (let slot = base + first; slot < base + last; slot++) {
     const entry = flags[slot];
     if (entry === 0) continue;
@@ -89,12 +90,13 @@ function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number)
       flags[slot] = 0;
       nrSmall++;
       if (--frames.mapcount[pfn] === 0) nrUnmapped++;
-      if (--frames.refcount[pfn] === 0) freeFolio(m, pfn);
+      if (--frames.refcount[pfn] === 0) m.toFree[nrToFree++] = pfn;
       else if ((entry & ENTRY.DIRTY) !== 0) frames.flags[pfn] |= PG.DIRTY;
     } else {
       zapFilePte(m, mm, slot, pfn, entry);
     }
   }
+  freeFolios(m, m.toFree, nrToFree);
   m.tables.nrUsed[table] -= nrCleared;
   mm.rssAnon -= nrSmall;
   m.vmstat[NR_ANON_PAGES] -= nrUnmapped;

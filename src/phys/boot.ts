@@ -26,6 +26,7 @@ import {
   NR_PCP_LISTS,
   NR_ZONE_KINDS,
   PAGEBLOCK_ORDER,
+  PAGEBLOCK_PAGES,
   type Pcp,
   type PhysState,
   ZONE,
@@ -111,6 +112,7 @@ export function createPhys(config: PhysConfig): PhysState {
       watermarkBoostFactor: DEFAULT_WATERMARK_BOOST_FACTOR,
       lowmemReserveRatio: [...DEFAULT_LOWMEM_RESERVE_RATIO],
     },
+    toFree: new Int32Array(PAGEBLOCK_PAGES),
   };
   for (const zone of m.zones) openZone(m, zone);
   resetMinFree(m);

@@ -255,4 +255,7 @@ export interface PhysState {
   readonly lruPages: Int32Array;
 
   readonly sysctl: PhysSysctl;
+
+  /** Room for the heads that a caller of freeFolios collects, at most 512; means nothing between calls. */
+  readonly toFree: Int32Array;
 }
