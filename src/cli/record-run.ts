@@ -135,14 +135,14 @@ async function run(
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) process.on(signal, stop);
   const stream = child.stdio[3] as Readable;
-  let damage: unknown;
+  const damage: { error: unknown } = { error: undefined };
   stream.on("data", (chunk: Buffer) => {
     try {
-      if (damage === undefined) decoder.push(chunk);
+      if (damage.error === undefined) decoder.push(chunk);
     } catch (error) {
-      damage = error;
+      damage.error = error;
     }
-    if (damage !== undefined || output.failure !== undefined) {
+    if (damage.error !== undefined || output.failure !== undefined) {
       stream.destroy();
       stop();
     }
@@ -155,7 +155,7 @@ async function run(
   } finally {
     for (const signal of signals) process.off(signal, stop);
   }
-  if (damage !== undefined) throw damage;
+  if (damage.error !== undefined) throw damage.error;
 }
 
 function headerOf(
