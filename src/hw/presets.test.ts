@@ -14,7 +14,7 @@ const sizes = (level: TlbLevel) =>
     ? [level.small.nrEntries, level.huge.nrEntries]
     : [level.both.nrEntries, level.both.nrEntries];
 
-test.each([
+const PUBLISHED = [
   ["skylake", [64, 32], [1536, 1536]],
   ["sunny-cove", [64, 32], [2048, 2048]],
   ["golden-cove", [96, 32], [2048, 2048]],
@@ -25,11 +25,15 @@ test.each([
   ["neoverse-n1", [48, 48], [1280, 1280]],
   ["neoverse-n2", [44, 44], [1280, 1280]],
   ["neoverse-v2", [48, 48], [2048, 2048]],
-])("PHYS-172 %s has the entries of its row", (name, l1, l2) => {
-  const geometry = geometryByName(name);
+] as const;
 
-  expect([sizes(geometry.l1), sizes(geometry.l2)]).toEqual([l1, l2]);
-});
+for (const [name, l1, l2] of PUBLISHED) {
+  test(`PHYS-172 ${name} has the entries of its row`, () => {
+    const geometry = geometryByName(name);
+
+    expect([sizes(geometry.l1), sizes(geometry.l2)]).toEqual([l1, l2]);
+  });
+}
 
 test("every geometry holds together and says where its figures come from", () => {
   for (const geometry of GEOMETRIES) {

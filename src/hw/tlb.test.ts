@@ -83,8 +83,8 @@ const SHAPES = [
 
 /** Few names that differ in every field, in one bit at both ends: aliases would show. */
 const names = fc.record({
-  asid: fc.constantFrom(0, 1, 64, MAX_ASID),
-  region: fc.constantFrom(0, 1, 2, 512, 2 ** 25, 2 ** 26 - 1),
+  asid: fc.constantFrom(0, MAX_ASID),
+  region: fc.constantFrom(0, 1, 512, 2 ** 26 - 1),
   part: fc.constantFrom(HUGE_PART, 0, 2, 4, 6, 8, 512, 1022),
 });
 
@@ -92,20 +92,13 @@ const steps = fc.array(
   fc.record({
     name: names,
     value: fc.constantFrom(0, 1, 2 ** 31, 2 ** 32 - 1),
-    act: fc.constantFrom(
-      "use",
-      "use",
-      "use",
-      "use",
-      "use",
-      "use",
-      "drop",
-      "region",
-      "asid",
-      "clear",
+    act: fc.oneof(
+      { weight: 40, arbitrary: fc.constant("use") },
+      { weight: 4, arbitrary: fc.constant("drop") },
+      { weight: 2, arbitrary: fc.constantFrom("region", "asid", "clear") },
     ),
   }),
-  { minLength: 1, maxLength: 250 },
+  { minLength: 100, maxLength: 400, size: "max" },
 );
 
 test("an array answers as a list per set would, whatever is looked up, added and dropped", () => {
@@ -137,7 +130,7 @@ test("an array answers as a list per set would, whatever is looked up, added and
         expect([tlb.nrSmall, tlb.nrHuge]).toEqual([naive.count(false), naive.count(true)]);
       }
     }),
-    { numRuns: 400 },
+    { numRuns: 150 },
   );
 });
 
