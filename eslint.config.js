@@ -18,8 +18,7 @@ export default tseslint.config(
         "error",
         { considerDefaultExhaustiveForUnions: true },
       ],
-      // What was caught may be thrown again.
-      "@typescript-eslint/only-throw-error": ["error", { allowThrowingUnknown: true }],
+      "@typescript-eslint/only-throw-error": "error",
     },
   },
 );

@@ -135,12 +135,12 @@ async function run(
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) process.on(signal, stop);
   const stream = child.stdio[3] as Readable;
-  const damage: { error: unknown } = { error: undefined };
+  const damage: { error: Error | undefined } = { error: undefined };
   stream.on("data", (chunk: Buffer) => {
     try {
       if (damage.error === undefined) decoder.push(chunk);
     } catch (error) {
-      damage.error = error;
+      damage.error = error instanceof Error ? error : new Error(String(error));
     }
     if (damage.error !== undefined || output.failure !== undefined) {
       stream.destroy();
