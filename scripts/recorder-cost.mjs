@@ -64,11 +64,18 @@ function cpuSeconds(program, isRecorded) {
     const driver = program.driver ? ["--driver", program.driver] : [];
     const words = ["record", "-o", "r.hlt", "--no-plain-run", ...driver, "--", "sh", "-c"];
     const env = { ...process.env, PATH: `${folder}:${process.env.PATH}` };
-    spawnSync("node", [cli, ...words.slice(0, -2), ...shellWords(program.command)], { cwd: folder, env });
+    spawnSync("node", [cli, ...words.slice(0, -2), ...shellWords(program.command)], {
+      cwd: folder,
+      env,
+    });
   } else {
     const script = join(folder, "alone");
     const load = program.driver ? `( ${program.driver} ) >/dev/null 2>&1 &` : "";
-    writeFileSync(script, timed(`${program.command} >/dev/null 2>/dev/null`).replace("{ time", `${load}\n{ time`), { mode: 0o755 });
+    writeFileSync(
+      script,
+      timed(`${program.command} >/dev/null 2>/dev/null`).replace("{ time", `${load}\n{ time`),
+      { mode: 0o755 },
+    );
     spawnSync(script, { cwd: folder });
   }
   const last = readFileSync(times, "utf8").trim().split("\n").at(-1);

@@ -28,9 +28,9 @@ __attribute__((noinline, cold)) static void slow_access(struct vcpu *v, uint32_t
 static inline void access_in(struct vcpu *v, uint32_t info, uint64_t vaddr, void *pc) {
   /* Bit 17 says store; plugin.c checks at start that it does. */
   uint64_t key = vaddr >> PAGE_SHIFT << 1 | (info >> 17 & 1);
-  struct slot *s = &v->slots[key & (SLOTS - 1)];
-  if (__builtin_expect(s->key == key && (vaddr & 4095) <= 4096 - 8 && --v->left > 0, 1)) {
-    s->n++;
+  uint64_t *slot = &v->slots[key & (SLOTS - 1)], held = *slot;
+  if (__builtin_expect(held >> COUNT_BITS == key && (vaddr & 4095) <= 4096 - 8 && --v->left > 0, 1)) {
+    *slot = held + 1;
     return;
   }
   slow_access(v, info, vaddr, pc);
@@ -96,12 +96,11 @@ void tell_all(void) {
 
 /* ---- the filters ---- */
 
-static void slot_empty(struct slot *s) {
-  if (s->key == NO_KEY) return;
-  uint64_t n = s->n;
-  pages_count(s->key >> 1, s->key & 1, n > UINT32_MAX ? UINT32_MAX : (uint32_t)n);
-  s->key = NO_KEY;
-  s->n = 0;
+static void slot_empty(uint64_t *slot) {
+  if (*slot == EMPTY_SLOT) return;
+  uint64_t key = *slot >> COUNT_BITS;
+  pages_count(key >> 1, key & 1, *slot & ((1u << COUNT_BITS) - 1));
+  *slot = EMPTY_SLOT;
 }
 
 static void filter_drop_all(struct vcpu *v) {
@@ -116,12 +115,13 @@ void filters_drop_all(void) {
 static void filter_drop(struct vcpu *v, uint64_t page, uint64_t nr_pages) {
   if (nr_pages >= SLOTS / 2) {
     for (uint32_t i = 0; i < SLOTS; i++)
-      if (v->slots[i].key / 2 - page < nr_pages) slot_empty(&v->slots[i]);
+      if (v->slots[i] >> (COUNT_BITS + 1) >= page && (v->slots[i] >> (COUNT_BITS + 1)) - page < nr_pages)
+        slot_empty(&v->slots[i]);
     return;
   }
   for (uint64_t key = page * 2; key < (page + nr_pages) * 2; key++) {
-    struct slot *s = &v->slots[key & (SLOTS - 1)];
-    if (s->key == key) slot_empty(s);
+    uint64_t *slot = &v->slots[key & (SLOTS - 1)];
+    if (*slot >> COUNT_BITS == key) slot_empty(slot);
   }
 }
 
@@ -204,6 +204,10 @@ static void settle(struct vcpu *v) {
   atomic_fetch_add_explicit(&control->accesses, done, memory_order_relaxed);
   v->represented += done;
   v->until_change -= done < v->until_change ? done : v->until_change;
+  v->until_flush -= (int64_t)done;
+  if (v->until_flush > 0) return;
+  v->until_flush = FLUSH_EVERY;
+  filter_drop_all(v);
 }
 
 static void arm(struct vcpu *v) {
@@ -268,12 +272,12 @@ static void slow_page(struct vcpu *v, uint64_t page, uint64_t vaddr, bool is_wri
     return;
   }
   uint64_t key = page << 1 | is_write;
-  struct slot *s = &v->slots[key & (SLOTS - 1)];
-  if (s->key != key) {
-    slot_empty(s);
-    s->key = key;
+  uint64_t *slot = &v->slots[key & (SLOTS - 1)];
+  if (*slot >> COUNT_BITS != key) {
+    slot_empty(slot);
+    *slot = key << COUNT_BITS;
   }
-  s->n++;
+  ++*slot;
 }
 
 static void slow_access(struct vcpu *v, uint32_t info, uint64_t vaddr, void *pc) {
@@ -286,8 +290,8 @@ static void slow_access(struct vcpu *v, uint32_t info, uint64_t vaddr, void *pc)
   process_lock();
   if (self.is_quiet || v->is_gone) return process_unlock();
   /* The fast path counts an access down only if its page matched; here the others are. */
-  bool was_counted = v->slots[(page << 1 | is_write) & (SLOTS - 1)].key == (page << 1 | is_write) &&
-                     (vaddr & 4095) <= 4096 - 8;
+  uint64_t key = page << 1 | is_write;
+  bool was_counted = v->slots[key & (SLOTS - 1)] >> COUNT_BITS == key && (vaddr & 4095) <= 4096 - 8;
   if (!was_counted) v->left--;
   if (v->left <= 0) look(v);
   slow_page(v, page, vaddr, is_write, pc);
@@ -320,7 +324,7 @@ void see_code(uint64_t vaddr) {
 
 void vcpu_reset(struct vcpu *v, uint32_t thread) {
   memset(v, 0, sizeof *v);
-  for (uint32_t i = 0; i < SLOTS; i++) v->slots[i].key = NO_KEY;
+  for (uint32_t i = 0; i < SLOTS; i++) v->slots[i] = EMPTY_SLOT;
   v->thread = thread;
   uint64_t first = control->window_accesses * 8;
   v->period = first < control->sample_every ? first : control->sample_every;

@@ -16,17 +16,14 @@
 
 #define PAGE_SHIFT 12
 #define MAX_VCPUS 65536
-/* The filter of recently used pages: direct-mapped, 16 bytes a slot. */
+/* The filter of recently used pages: direct-mapped, one word a slot. */
 #define SLOTS 1024
-#define NO_KEY (~(uint64_t)0)
+#define EMPTY_SLOT (~(uint64_t)0)
+#define COUNT_BITS 27
+/* Accesses after which a filter's counts are taken out, so that none overflows. */
+#define FLUSH_EVERY (1u << (COUNT_BITS - 1))
 /* Entries of a window kept before they are appended. */
 #define BATCH 4096
-
-/* `key` is page * 2 + is_write; `n` accesses not yet counted. */
-struct slot {
-  uint64_t key;
-  uint64_t n;
-};
 
 struct window_entry {
   uint64_t page;
@@ -38,7 +35,9 @@ struct vcpu {
   /* Accesses until the slow path must look up; `armed` is what it was set to. */
   int64_t left;
   int64_t armed;
-  struct slot slots[SLOTS];
+  /* key << COUNT_BITS | accesses not yet counted, where key = page * 2 + is_write. */
+  uint64_t slots[SLOTS];
+  int64_t until_flush;
   uint32_t thread;
   bool is_gone;
 
