@@ -7,6 +7,7 @@
 
 import type { Command } from "commander";
 import { UsageError } from "../base/usage-error.ts";
+import { wantsExamples } from "./examples.ts";
 import type { RecordSummary } from "./record-convert.ts";
 import { type RecordResult, type RecordWatcher, recordProgram, signalName } from "./record-run.ts";
 
@@ -57,7 +58,7 @@ export function registerRecord(program: Command): void {
     )
     .option("--plain-runs <n>", "runs without the recorder, for real time, faults and RSS", "3")
     .option("--no-plain-run", "no such runs")
-    .addHelpText("after", EXAMPLES)
+    .addHelpText("after", ({ command: self }) => (wantsExamples(self) ? EXAMPLES : ""))
     .action(async (command: string[], options: RecordOptions, self: Command) => {
       await record(command, { ...self.optsWithGlobals(), ...options });
     });
