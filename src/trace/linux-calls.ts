@@ -63,6 +63,7 @@ export function tellCall(
   result: number,
 ): void {
   const [a = 0, b = 0, c = 0, d = 0] = args;
+  if (name !== "prctl" && name !== "brk" && !isUserRange(a, b)) return;
   if (name === "madvise") {
     if (b > 0) book.madvise(process, pageStart(a), b, c, Math.min(0, result));
     return;
@@ -81,11 +82,13 @@ export function tellCall(
     case "mprotect":
       return book.mprotect(process, pageStart(a), b, c & 7);
     case "mremap": {
+      if (!isUserRange(result, c)) return;
       const how = d & MREMAP_DONTUNMAP ? "dontUnmap" : "move";
       return book.mremap(process, pageStart(a), b, result, c, how);
     }
     case "brk":
-      return book.brk(process, result);
+      if (isUserRange(result, 0)) book.brk(process, result);
+      return;
     case "mlock":
       return book.mlock(process, pageStart(a), b + (a - pageStart(a)), "lock");
     case "mlock2": {
@@ -98,6 +101,11 @@ export function tellCall(
       if (a === PR_SET_THP_DISABLE) sink.prctlThpDisable(process, b, c);
       return;
   }
+}
+
+/** No successful call names memory outside the user half: such a one was misread or damaged, and is passed over. */
+function isUserRange(address: number, length: number): boolean {
+  return address >= 0 && length >= 0 && address + length <= 2 ** 47;
 }
 
 /** mmap's arguments (address, length, protection, flags, fd, offset) and result. */
