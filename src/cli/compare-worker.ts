@@ -12,7 +12,8 @@ import { createTraceReader } from "../trace/reader.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
 import type { WorkerFailure, WorkerJob, WorkerMessage } from "./compare-workers.ts";
 
-const CHUNK_BYTES = 1 << 20;
+/** Small, because a recording is compressed: one chunk can be seconds of replay without progress. */
+const CHUNK_BYTES = 1 << 15;
 /** Progress is worth a message only so often. */
 const PROGRESS_STEP = 0.01;
 

@@ -29,7 +29,7 @@ import {
   sourcesOf,
   terminalOf,
 } from "./global-options.ts";
-import { writeOutput } from "./output-file.ts";
+import { checkOutput, writeOutput } from "./output-file.ts";
 import { describeResolved, resolveCompareSettings, resolveMachine } from "./resolve.ts";
 import type { Terminal } from "./terminal.ts";
 import { openTraceInput, type TraceInput } from "./trace-input.ts";
@@ -97,6 +97,8 @@ async function compare(
 ): Promise<void> {
   const terminal = terminalOf(command);
   const given = splitAtDashes(command, trace === undefined ? [] : [trace, ...rest]);
+  checkOutput(options.output);
+  checkOutput(options.html);
   const sources = sourcesOf(command.opts(), terminal);
   const settings = resolveCompareSettings(sources);
   const machine = resolveMachine(sources, parseGeometry);

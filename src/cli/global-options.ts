@@ -2,7 +2,8 @@
  * Options that several commands share, declared once so that they read the same everywhere.
  */
 
-import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Command } from "commander";
+import { oneOf } from "../lab/nearest.ts";
 import { findConfig, readConfig } from "./config-file.ts";
 import { PLAIN_OPTIONS, type Sources, strangeVariables } from "./resolve.ts";
 import { type GlobalOptions, type Terminal, terminalFor } from "./terminal.ts";
@@ -24,9 +25,7 @@ export function addMachineOptions(command: Command): Command {
 /** How the result is printed. */
 export function addReportOptions(command: Command): Command {
   return command
-    .addOption(
-      new Option("--format <form>", "table, md, html, json or ndjson").argParser(parseFormat),
-    )
+    .option("--format <form>", FORMATS.join(", "), parseFormat)
     .option("--json", "one versioned JSON document; the same as --format json")
     .option("-o, --output <file>", "write there instead of stdout; - is stdout")
     .option("--bytes", "sizes as exact numbers of bytes");
@@ -54,9 +53,5 @@ export function sourcesOf(flags: Readonly<Record<string, unknown>>, terminal: Te
 }
 
 function parseFormat(text: string): Format {
-  const known = FORMATS.find(
-    (format) => format === text || (text === "markdown" && format === "md"),
-  );
-  if (known) return known;
-  throw new InvalidArgumentError(`Allowed choices are ${FORMATS.join(", ")}.`);
+  return text === "markdown" ? "md" : oneOf(text, FORMATS, "--format");
 }

@@ -1,11 +1,13 @@
 /**
  * Results go to a file whole or not at all: written under a temporary name beside the target, then renamed.
  *
- * Entry: writeOutput. Holds: a failed or interrupted write leaves the target as it was and no temporary file.
+ * Entry: checkOutput before the work, writeOutput after it. Holds: a failed or interrupted write leaves the target as it was and no temporary file.
  */
 
 import {
+  accessSync,
   closeSync,
+  constants,
   fsyncSync,
   openSync,
   renameSync,
@@ -13,8 +15,22 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { dirname } from "node:path";
 import { NotPossibleHere } from "./not-possible.ts";
 import type { Terminal } from "./terminal.ts";
+
+/** Throws NotPossibleHere if `path` could not be written now: better said before minutes of work than after. */
+export function checkOutput(path: string | undefined): void {
+  if (path === undefined || path === "-") return;
+  try {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+      throw Object.assign(new Error(), { code: "EISDIR" });
+    }
+    accessSync(isSpecialFile(path) ? path : dirname(path), constants.W_OK);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
+}
 
 /** Writes `text` to `path`, or to stdout if it is "-". Throws NotPossibleHere if the file cannot be written. */
 export async function writeOutput(terminal: Terminal, path: string, text: string): Promise<void> {
@@ -68,5 +84,5 @@ function cannotWrite(path: string, error: unknown): Error {
   };
   const reason = code === undefined ? undefined : reasons[code];
   if (reason === undefined) return error as Error;
-  return new NotPossibleHere(`${path} cannot be written: ${reason}`, "nothing was left behind");
+  return new NotPossibleHere(`${path} cannot be written: ${reason}`, "name another file");
 }

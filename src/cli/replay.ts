@@ -26,7 +26,7 @@ import {
   sourcesOf,
   terminalOf,
 } from "./global-options.ts";
-import { writeOutput } from "./output-file.ts";
+import { checkOutput, writeOutput } from "./output-file.ts";
 import { describeResolved, resolveMachine, resolveReplaySetting } from "./resolve.ts";
 import type { Terminal } from "./terminal.ts";
 import { openTraceInput } from "./trace-input.ts";
@@ -66,6 +66,7 @@ export function registerReplay(program: Command): void {
 
 async function replay(trace: string, options: ReplayOptions, command: Command): Promise<void> {
   const terminal = terminalOf(command);
+  checkOutput(options.output);
   const sources = sourcesOf(command.opts(), terminal);
   const { setting, knobs } = resolveReplaySetting(sources);
   const machine = resolveMachine(sources, parseGeometry);

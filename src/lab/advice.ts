@@ -82,9 +82,14 @@ export function adviceFor(settings: readonly SettingResult[], trace: TraceSummar
 
 /** Shell commands that make a live kernel use the setting, one a line; root's. */
 export function sysfsCommands(setting: SettingResult): readonly string[] {
-  return Object.entries(setting.knobs).map(
+  return Object.entries(knobsToSet(setting)).map(
     ([name, value]) => `echo ${value} > ${sysfsPath(knobNamed(name, "setting"))}`,
   );
+}
+
+/** The knobs that differ from the default, and thp.enabled in any case: distributions differ in its default. */
+function knobsToSet(setting: SettingResult): Readonly<Record<string, string>> {
+  return { "thp.enabled": knobNamed("thp.enabled", "setting").byDefault, ...setting.knobs };
 }
 
 function basisOf(settings: readonly SettingResult[]): Judgement["basis"] {
@@ -162,8 +167,8 @@ export function modelledMs(setting: SettingResult): number {
 function whatToSet({ chosen, candidates, basis }: Judgement): string {
   const { setting, verdict } = chosen;
   if (verdict !== "baseline") {
-    const knobs = Object.entries(setting.knobs).map(([name, value]) => `${name}=${value}`);
-    return `Use "${setting.name}"${knobs.length > 0 ? `: set ${knobs.join(" and ")}` : ""}.`;
+    const knobs = Object.entries(knobsToSet(setting)).map(([name, value]) => `${name}=${value}`);
+    return `Use "${setting.name}": set ${knobs.join(" and ")}.`;
   }
   const isAllUnknown = candidates.slice(1).every((c) => c.verdict === "unknown");
   if (basis === "none" || isAllUnknown) {
@@ -211,9 +216,13 @@ function whyNobodyGains(candidates: readonly Candidate[], basis: Judgement["basi
 /** ", most of it page walks (-620 ms) and page faults (-310 ms)". */
 function largestSavings(baseline: SettingResult, setting: SettingResult): string {
   const after = new Map(setting.time.parts.map((part) => [part.name, part.ms]));
-  const savings = baseline.time.parts
-    .map((part) => ({ name: part.name, ms: part.ms - (after.get(part.name) ?? 0) }))
-    .filter((saving) => saving.ms > 0)
+  const all = baseline.time.parts.map((part) => ({
+    name: part.name,
+    ms: part.ms - (after.get(part.name) ?? 0),
+  }));
+  const saved = all.reduce((sum, saving) => sum + Math.max(0, saving.ms), 0);
+  const savings = all
+    .filter((saving) => saving.ms > 0.1 * saved)
     .sort((a, b) => b.ms - a.ms)
     .slice(0, 2);
   if (savings.length === 0) return "";

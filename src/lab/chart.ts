@@ -35,6 +35,33 @@ const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
 /** Lines nearer than this share of the axis everywhere look the same. */
 const SAME = 0.004;
 
+/** A quantity counted between samples, as steps of equal width: what a rate looks like however uneven the samples are. */
+export interface Steps {
+  /** Each step's begin and end, so that a line through them has right angles. */
+  readonly at: readonly number[];
+  readonly values: readonly number[];
+}
+
+/** `counts[i]` happened between at[i - 1] and at[i]; they are spread evenly there and gathered in `nrSteps` steps. */
+export function stepsOf(at: readonly number[], counts: readonly number[], nrSteps: number): Steps {
+  const sums = new Array<number>(nrSteps).fill(0);
+  counts.forEach((count, i) => {
+    const end = at[i]!;
+    const start = i === 0 ? 0 : at[i - 1]!;
+    const last = Math.min(nrSteps - 1, Math.max(0, Math.ceil(end * nrSteps) - 1));
+    const first = Math.min(last, Math.floor(start * nrSteps));
+    for (let step = first; step <= last; step++) {
+      const covered = Math.min(end, (step + 1) / nrSteps) - Math.max(start, step / nrSteps);
+      const share = end > start ? Math.max(0, covered) / (end - start) : 1 / (last - first + 1);
+      sums[step] = sums[step]! + count * share;
+    }
+  });
+  return {
+    at: sums.flatMap((_, step) => [step / nrSteps, (step + 1) / nrSteps]),
+    values: sums.flatMap((sum) => [sum, sum]),
+  };
+}
+
 /** An <svg> element. Lines that hide behind an earlier one are dashed, so that both colours show. */
 export function lineChart(chart: Chart): string {
   const top = niceTop(Math.max(0, ...chart.lines.flatMap((line) => line.values)), chart.ticks);

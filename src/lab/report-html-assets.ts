@@ -100,15 +100,15 @@ document.querySelectorAll("svg.chart").forEach((svg, number) => {
     const left = Number(svg.dataset.left), width = Number(svg.dataset.width);
     const share = ((event.clientX - box.left) * scale - left) / width;
     let nearest = 0;
-    plots.at.forEach((at, i) => { if (Math.abs(at - share) < Math.abs(plots.at[nearest] - share)) nearest = i; });
-    const x = left + plots.at[nearest] * width;
+    plot.at.forEach((at, i) => { if (Math.abs(at - share) < Math.abs(plot.at[nearest] - share)) nearest = i; });
+    const x = left + plot.at[nearest] * width;
     cursor.setAttribute("x1", x); cursor.setAttribute("x2", x); cursor.setAttribute("visibility", "visible");
     if (!tip) { tip = document.createElement("div"); tip.className = "tip"; svg.parentElement.append(tip); }
     tip.replaceChildren();
     const head = document.createElement("div");
-    head.textContent = (plots.at[nearest] * 100).toFixed(1) + " % of the run";
+    head.textContent = (plot.at[nearest] * 100).toFixed(1) + " % of the run";
     tip.append(head);
-    plot.forEach((values, i) => {
+    plot.lines.forEach((values, i) => {
       if (hidden.has(i)) return;
       const row = document.createElement("div"), name = document.createElement("span"), value = document.createElement("span");
       const swatch = document.createElement("span");

@@ -6,7 +6,7 @@
  */
 
 import { modelledMs, sysfsCommands } from "./advice.ts";
-import { type Chart, escapeHtml, lineChart } from "./chart.ts";
+import { type Chart, escapeHtml, lineChart, stepsOf } from "./chart.ts";
 import { REPORT_SCRIPT, REPORT_STYLE } from "./report-html-assets.ts";
 import { renderMarkdown } from "./report-markdown.ts";
 import { type ReportCell, reportFacts, reportSections, shellWords } from "./report-rows.ts";
@@ -157,55 +157,32 @@ function timeWithMargin({ time }: SettingResult): number | null {
   return time.predictedMs === null ? null : time.predictedMs * (1 + time.uncertainty);
 }
 
+/** Rates are drawn over steps of this share of the run. */
+const NR_STEPS = 50;
+
 function chartsOf({ settings }: ComparisonResult, bytes: ByteStyle): readonly Chart[] {
-  const at = settings[0]!.series.at;
+  const { at } = settings[0]!.series;
   const size = (value: number) => formatBytes(value, bytes);
   const linesOf = (pick: (setting: SettingResult) => readonly number[]) =>
-    settings.map((setting, i) => ({
-      name: setting.name,
-      index: i % NR_COLOURS,
-      values: pick(setting),
-    }));
-  const perPercent = (values: readonly number[]) =>
-    values.map((value, i) => {
-      const span = i === 0 ? 0 : at[i]! - at[i - 1]!;
-      return span > 0 ? value / (span * 100) : 0;
-    });
-  const charts: Chart[] = [
-    {
-      title: "RSS",
-      unit: "all processes",
-      at,
-      lines: linesOf((s) => s.series.rssBytes),
-      print: size,
-      ticks: "binary",
-    },
-    {
-      title: "Huge coverage",
-      unit: "AnonHugePages",
-      at,
-      lines: linesOf((s) => s.series.hugeBytes),
-      print: size,
-      ticks: "binary",
-    },
-    {
-      title: "Faults",
-      unit: "per percent of the run",
-      at,
-      lines: linesOf((s) => perPercent(s.series.faults)),
-      print: formatCount,
-      ticks: "decimal",
-    },
-    {
-      title: "Walk cycles",
-      unit: "per percent of the run",
-      at,
-      lines: linesOf((s) => perPercent(s.series.walkCycles)),
-      print: formatCount,
-      ticks: "decimal",
-    },
+    settings.map((s, i) => ({ name: s.name, index: i % NR_COLOURS, values: pick(s) }));
+  const levels = (title: string, unit: string, pick: (s: SettingResult) => readonly number[]) =>
+    ({ title, unit, at, lines: linesOf(pick), print: size, ticks: "binary" }) as const;
+  const rates = (title: string, pick: (s: SettingResult) => readonly number[]): Chart => ({
+    title,
+    unit: `per ${100 / NR_STEPS} % of the run`,
+    at: stepsOf(at, [], NR_STEPS).at,
+    lines: linesOf((s) => stepsOf(s.series.at, pick(s), NR_STEPS).values),
+    print: formatCount,
+    ticks: "decimal",
+  });
+  return [
+    levels("RSS", "all processes", (s) => s.series.rssBytes),
+    levels("Huge coverage", "AnonHugePages", (s) => s.series.hugeBytes),
+    rates("Faults", (s) => s.series.faults),
+    ...(settings.some((s) => s.tlb !== null)
+      ? [rates("Walk cycles", (s) => s.series.walkCycles)]
+      : []),
   ];
-  return settings.some((s) => s.tlb !== null) ? charts : charts.slice(0, -1);
 }
 
 function chartGrid(charts: readonly Chart[]): string {
@@ -219,8 +196,10 @@ function chartGrid(charts: readonly Chart[]): string {
 function plotData(result: ComparisonResult, charts: readonly Chart[]) {
   return {
     names: result.settings.map((setting) => setting.name),
-    at: charts[0]!.at,
-    charts: charts.map((chart) => chart.lines.map((line) => line.values.map(chart.print))),
+    charts: charts.map((chart) => ({
+      at: chart.at,
+      lines: chart.lines.map((line) => line.values.map(chart.print)),
+    })),
   };
 }
 

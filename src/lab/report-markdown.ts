@@ -31,9 +31,7 @@ export function renderMarkdown(result: ComparisonResult, bytes: ByteStyle = "sca
     ...(result.notModelled.length === 0
       ? []
       : [`Not modelled:\n\n${result.notModelled.map((s) => `- ${inline(s)}`).join("\n")}`]),
-    ...(chosen && Object.keys(chosen.knobs).length > 0
-      ? [fence(sysfsCommands(chosen).join("\n"))]
-      : []),
+    ...(chosen ? [fence(sysfsCommands(chosen).join("\n"))] : []),
     inline(result.advice.text),
   ];
   return `${blocks.join("\n\n")}\n`;

@@ -90,7 +90,7 @@ export function reportFacts(
   const who = `${plural(trace.nrProcesses, "process", "processes")}, ${plural(trace.nrThreads, "thread", "threads")}`;
   const plain = header.plainRun;
   const facts = [
-    `program    ${shellWords(header.command)}`,
+    `program    ${shortened(shellWords(header.command))}`,
     `recording  ${trace.name} (${header.source}): ${who}, ${formatCount(trace.nrTicks)} instructions, ` +
       `${formatCount(trace.nrAccesses)} accesses, ${touched}`,
     `machine    ${formatBytes(machine.memoryBytes, bytes)}, ${machine.profile}, ${machine.translation}, seed ${machine.seed}`,
@@ -102,17 +102,35 @@ export function reportFacts(
     facts.splice(
       2,
       0,
-      `plain run  ${formatMs(plain.wallMs)}, median of ${runs} with THP off on ${plain.cpu}, Linux ${plain.kernel}`,
+      `plain run  ${formatMs(plain.wallMs)}, peak RSS ${formatBytes(plain.peakRssBytes, bytes)}, median of ${runs} with THP off on ${plain.cpu}, Linux ${plain.kernel}`,
     );
   }
   return facts;
 }
 
-/** A command as a shell would need it. */
+/** A command as a shell would need it, in one line. */
 export function shellWords(command: readonly string[]): string {
-  return command
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
-    .join(" ");
+  return command.map(shellWord).join(" ");
+}
+
+function shellWord(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  const quoted = word.replaceAll("'", "'\\''");
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not reach a terminal
+  if (!/[\x00-\x1f\x7f]/.test(word)) return `'${quoted}'`;
+  const escaped = word.replace(/[\\']/g, "\\$&").replaceAll("\n", "\\n");
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+  return `$'${escaped.replace(/[\x00-\x1f\x7f]/g, hexEscape)}'`;
+}
+
+function hexEscape(mark: string): string {
+  return `\\x${mark.charCodeAt(0).toString(16).padStart(2, "0")}`;
+}
+
+const MAX_COMMAND = 200;
+
+function shortened(text: string): string {
+  return text.length <= MAX_COMMAND ? text : `${text.slice(0, MAX_COMMAND - 3)}...`;
 }
 
 function plural(count: number, one: string, many: string): string {
