@@ -28,7 +28,7 @@ export async function recordForCompare(
   const path = join(cleanup.temporaryFolder(), "program.hlt");
   const startMs = performance.now();
   const progress = terminal.startProgress("record");
-  const { status, summary } = await recordProgram(
+  const { status } = await recordProgram(
     { ...DEFAULTS, command, output: path },
     {
       note: (text) => terminal.note(text),
@@ -40,6 +40,5 @@ export async function recordForCompare(
     },
   ).finally(() => progress.end());
   if (status !== 0) terminal.note(`the program ended with status ${status}`);
-  void summary;
-  return { path, name: command[0]!.split("/").at(-1)! };
+  return { path, name: command[0]!.split("/").at(-1)!, format: "hugelab" };
 }

@@ -8,12 +8,9 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { UsageError } from "../base/usage-error.ts";
 import { createReplay } from "../lab/replay.ts";
-import { createTraceReader } from "../trace/reader.ts";
-import { DEFLATE_CODEC } from "./block-codec.ts";
 import type { WorkerFailure, WorkerJob, WorkerMessage } from "./compare-workers.ts";
+import { chunkBytesOf, createReaderFor } from "./trace-format.ts";
 
-/** Small, because a recording is compressed: one chunk can be seconds of replay without progress. */
-const CHUNK_BYTES = 1 << 15;
 /** Progress is worth a message only so often. */
 const PROGRESS_STEP = 0.01;
 
@@ -21,13 +18,13 @@ function post(message: WorkerMessage): void {
   parentPort!.postMessage(message);
 }
 
-function run({ tracePath, traceName, request }: WorkerJob): void {
+function run({ tracePath, traceName, format, request }: WorkerJob): void {
   const replay = createReplay(request, traceName);
-  const reader = createTraceReader(replay.sink, traceName, [DEFLATE_CODEC]);
+  const reader = createReaderFor(format, replay.sink, traceName);
   const file = openSync(tracePath, "r");
   try {
     const size = fstatSync(file).size;
-    const chunk = new Uint8Array(CHUNK_BYTES);
+    const chunk = new Uint8Array(chunkBytesOf(format));
     let nrRead = 0;
     let told = 0;
     for (let n = readSync(file, chunk); n > 0; n = readSync(file, chunk)) {

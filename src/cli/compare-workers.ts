@@ -11,6 +11,7 @@ import { type Excerpt, UsageError } from "../base/usage-error.ts";
 import type { ReplayOutcome, ReplayRequest } from "../lab/replay.ts";
 import type { Cleanup } from "./cleanup.ts";
 import { NotPossibleHere } from "./not-possible.ts";
+import type { TraceFormat } from "./trace-format.ts";
 
 /** What one worker does: plain data, as workerData. */
 export interface WorkerJob {
@@ -18,6 +19,7 @@ export interface WorkerJob {
   readonly tracePath: string;
   /** As the user named it, for messages. */
   readonly traceName: string;
+  readonly format: TraceFormat;
   readonly request: ReplayRequest;
 }
 

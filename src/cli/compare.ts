@@ -45,6 +45,7 @@ interface CompareOptions {
   readonly bytes?: boolean;
   readonly dryRun?: boolean;
   readonly jobs?: string;
+  readonly from?: string;
 }
 
 const EXAMPLES = `
@@ -78,6 +79,10 @@ export function registerCompare(program: Command): void {
       "--set <knob=value>",
       "under every setting that does not set it; may be repeated",
       collect,
+    )
+    .option(
+      "--from <form>",
+      "form of the recording: hugelab or lackey; default: by its first bytes",
     )
     .option("-j, --jobs <n>", "settings replayed at a time; default: one per CPU");
   addMachineOptions(command);
@@ -114,7 +119,7 @@ async function compare(
 
   for (const sentence of knobsWithoutEffect(settings.value)) terminal.note(sentence);
   await withCleanup(async (cleanup) => {
-    const input = await inputOf(given, cleanup, terminal);
+    const input = await inputOf(given, options.from, cleanup, terminal);
     const nrWorkers = machine.jobs.value || availableParallelism();
     await runComparison({
       terminal,
@@ -155,10 +160,11 @@ function splitAtDashes(command: Command, operands: readonly string[]): GivenInpu
 
 async function inputOf(
   given: GivenInput,
+  from: string | undefined,
   cleanup: Cleanup,
   terminal: Terminal,
 ): Promise<TraceInput> {
-  if (given.trace !== undefined) return openTraceInput(given.trace, cleanup);
+  if (given.trace !== undefined) return openTraceInput(given.trace, from, cleanup);
   if (given.command === undefined) {
     throw new UsageError("compare", "nothing to compare", "TRACE or -- CMD ARGS...");
   }
@@ -201,6 +207,7 @@ async function runComparison(run: ComparisonRun): Promise<void> {
       jobs: settings.map((setting) => ({
         tracePath: input.path,
         traceName: input.name,
+        format: input.format,
         request: { setting, machine, geometry, mode, costs },
       })),
       nrWorkers: run.nrWorkers,

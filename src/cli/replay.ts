@@ -37,6 +37,7 @@ interface ReplayOptions {
   readonly output?: string;
   readonly bytes?: boolean;
   readonly dryRun?: boolean;
+  readonly from?: string;
 }
 
 const EXAMPLES = `
@@ -55,6 +56,10 @@ export function registerReplay(program: Command): void {
       "Replays a recording under one setting: a preset, or the kernel's defaults, with knobs changed.",
     )
     .argument("<trace>", "a recording; - is stdin")
+    .option(
+      "--from <form>",
+      "form of the recording: hugelab or lackey; default: by its first bytes",
+    )
     .option("--preset <name>", "start from never, madvise, always, always+defrag or 64kB")
     .option("--set <knob=value>", "set a knob; may be repeated", collect);
   addMachineOptions(command);
@@ -76,7 +81,7 @@ async function replay(trace: string, options: ReplayOptions, command: Command): 
   }
 
   for (const sentence of knobsWithoutEffect([setting])) terminal.note(sentence);
-  const outcome = await replayOnce(trace, setting, experiment, terminal);
+  const outcome = await replayOnce(trace, options.from, setting, experiment, terminal);
   const result = resultOf(outcome, setting, experiment);
   await writeOutput(terminal, options.output ?? "-", await render(result, options, terminal));
 }
@@ -84,12 +89,13 @@ async function replay(trace: string, options: ReplayOptions, command: Command): 
 /** The replay's outcome, with progress shown. */
 function replayOnce(
   trace: string,
+  from: string | undefined,
   setting: Setting,
   { machine, geometry, mode, costs }: Experiment,
   terminal: Terminal,
 ): Promise<ReplayOutcome> {
   return withCleanup(async (cleanup) => {
-    const input = await openTraceInput(trace, cleanup);
+    const input = await openTraceInput(trace, from, cleanup);
     const progress = terminal.startProgress("replay");
     const outcomes: ReplayOutcome[] = [];
     try {
@@ -98,6 +104,7 @@ function replayOnce(
           {
             tracePath: input.path,
             traceName: input.name,
+            format: input.format,
             request: { setting, machine, geometry, mode, costs },
           },
         ],

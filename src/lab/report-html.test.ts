@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { escapeHtml, lineChart } from "./chart.ts";
+import { escapeHtml, lineChart, stepsOf } from "./chart.ts";
 import { fixtureComparison } from "./comparison.fixture.ts";
 import { renderHtml } from "./report-html.ts";
 
@@ -127,5 +127,19 @@ describe("a line chart", () => {
 
   test("escapes names", () => {
     expect(escapeHtml(`<a href="x">'&`)).toBe("&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
+  });
+});
+
+describe("steps of a rate", () => {
+  test("hold everything that was counted, however uneven the samples", () => {
+    const { values } = stepsOf([0, 0.01, 0.02, 0.5, 1], [7, 100, 1, 40, 3], 10);
+    const total = values.filter((_, i) => i % 2 === 0).reduce((sum, value) => sum + value, 0);
+    expect(total).toBeCloseTo(151, 9);
+  });
+
+  test("spread a count evenly over its interval", () => {
+    const { at, values } = stepsOf([0.5, 1], [10, 30], 4);
+    expect(values).toEqual([5, 5, 5, 5, 15, 15, 15, 15]);
+    expect(at).toEqual([0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1]);
   });
 });
