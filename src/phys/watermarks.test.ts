@@ -130,6 +130,18 @@ test("PHYS-043 watermarks are the live kernel's, digit for digit", () => {
   expect(of(ZONE.MOVABLE, 0)).toEqual({ min: 32, low: 32, high: 32, promo: 32 });
 });
 
+test("PHYS-043 watermarks are the live kernel's also after more memory joined", () => {
+  const normal = 1081344;
+  const lowmem = DMA + DMA32 + normal;
+  const of = (kind: number, managed: number) => zoneWatermarks(kind, managed, lowmem, 16896, 10);
+  expect(of(ZONE.DMA, DMA)).toEqual({ min: 34, low: 42, high: 50, promo: 58 });
+  expect(of(ZONE.DMA32, DMA32)).toEqual({ min: 7028, low: 8785, high: 10542, promo: 12299 });
+  expect(of(ZONE.NORMAL, normal)).toEqual({ min: 9832, low: 12290, high: 14748, promo: 17206 });
+  expect(pcpHighMinOf(8785, 2, 63)).toBe(4392);
+  expect(pcpHighMaxOf(DMA32, 2, 63)).toBe(48307);
+  expect([pcpHighMinOf(42, 2, 1), pcpHighMaxOf(DMA, 2, 1)]).toEqual([21, 240]);
+});
+
 test("PHYS-043 a scale factor of 10 % widens the distance of the watermarks", () => {
   const marks = zoneWatermarks(ZONE.NORMAL, 100_000, 100_000, 1000, 1000);
   expect(marks).toEqual({ min: 1000, low: 11_000, high: 21_000, promo: 31_000 });
