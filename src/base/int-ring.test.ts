@@ -6,6 +6,7 @@ import {
   popTail,
   pushHead,
   pushHeads,
+  pushSequence,
   pushTail,
   ringAt,
 } from "./int-ring.ts";
@@ -14,6 +15,7 @@ test("a ring behaves as an array does, also while it grows", () => {
   const step = fc.constantFrom(
     "pushHead",
     "pushHeads",
+    "pushSequence",
     "pushTail",
     "pushTail",
     "popHead",
@@ -35,6 +37,9 @@ test("a ring behaves as an array does, also while it grows", () => {
             value + 1,
           );
           for (let i = 1; i <= value; i++) naive.unshift(i);
+        } else if (how === "pushSequence") {
+          pushSequence(ring, value, 3 * value + 1, 2);
+          for (let i = value; i <= 3 * value; i += 2) naive.push(i);
         } else if (how === "pushTail") {
           pushTail(ring, value);
           naive.push(value);

@@ -51,6 +51,17 @@ export function pushHeads(ring: IntRing, values: Int32Array, start: number, end:
   ring.size += end - start;
 }
 
+/** Adds first, first + step, ... below end, one after the other behind the last member. */
+export function pushSequence(ring: IntRing, first: number, end: number, step: number): void {
+  const nr = Math.ceil((end - first) / step);
+  while (ring.size + nr > ring.slots.length) grow(ring);
+  const slots = ring.slots;
+  const mask = slots.length - 1;
+  let tail = ring.head + ring.size;
+  for (let value = first; value < end; value += step) slots[tail++ & mask] = value;
+  ring.size += nr;
+}
+
 /** Takes the first member of a ring that is not empty. */
 export function popHead(ring: IntRing): number {
   const value = ring.slots[ring.head]!;

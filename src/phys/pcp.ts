@@ -8,7 +8,14 @@
  */
 
 import type { Pfn } from "../base/address.ts";
-import { type IntRing, popHead, popTail, pushHead, pushHeads, pushTail } from "../base/int-ring.ts";
+import {
+  type IntRing,
+  popHead,
+  popTail,
+  pushHead,
+  pushHeads,
+  pushSequence,
+} from "../base/int-ring.ts";
 import { freeRun, runOrder } from "./buddy.ts";
 import { type Mixing, takeFromBuddy } from "./fallback.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
@@ -148,17 +155,19 @@ function refill(
   pcp.freeCount >>= 1;
 
   const list = pcp.lists[pcpListIndex(order, type)];
+  const { flags, order: orders } = m.frames;
   const wanted = pcp.count + (nrBlocks << order);
   while (pcp.count < wanted) {
     // Pages that would come one by one in ascending order come in one piece.
     const taken = order === 0 ? Math.max(runOrder(m, zone, wanted - pcp.count, type), 0) : order;
     const pfn = takeFromBuddy(m, zone, taken, type, mixing);
     if (pfn === NO_PFN) return;
-    for (let head = pfn; head < pfn + (1 << taken); head += 1 << order) {
-      m.frames.flags[head] = PG.PCP;
-      m.frames.order[head] = order;
-      pushTail(list, head);
+    const end = pfn + (1 << taken);
+    for (let head = pfn; head < end; head += 1 << order) {
+      flags[head] = PG.PCP;
+      orders[head] = order;
     }
+    pushSequence(list, pfn, end, 1 << order);
     pcp.count += 1 << taken;
   }
 }
