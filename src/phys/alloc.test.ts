@@ -110,6 +110,30 @@ describe("folios", () => {
     expect(m.thpStats[4 * NR_THP_STATS + THP_STAT.nr_anon_partially_mapped]).toBe(-1);
   });
 
+  test("PHYS-001 the largest block has 1024 pages and a pageblock 512", () => {
+    const m = memory();
+    const pfn = allocFolio(m, 10, GFP_TRANSHUGE, 0);
+    expect(pfn % 1024).toBe(0);
+    expect(m.frames.order[pfn + 1023]).toBe(10);
+    expect(m.zones[0].freeBlocks.length).toBe(11 * 5);
+    expect(m.pageblockType.length).toBe((64 * MIB) / (2 * MIB));
+  });
+
+  test("PHYS-005 the event of an allocation carries the migratetype's number", () => {
+    const m = memory();
+    const types: number[] = [];
+    m.events = {
+      emit: (event, _pfn, _order, type) => {
+        if (event === EVENT.mm_page_alloc) types.push(type);
+      },
+    };
+    for (const gfp of [GFP_KERNEL, GFP_HIGHUSER_MOVABLE, GFP_KERNEL | GFP.RECLAIMABLE]) {
+      const pfn = allocFolio(m, 9, gfp, 0);
+      expect(pageblockTypeOf(m, pfn)).toBe(types.at(-1));
+    }
+    expect(types).toEqual([0, 1, 2]);
+  });
+
   test("allocation and freeing are told to the event sink", () => {
     const m = memory();
     const events: number[][] = [];
@@ -306,6 +330,41 @@ describe("how hard it tries", () => {
   test("PHYS-140 NORETRY on one node compacts and does not reclaim", () => {
     const gfp = GFP_TRANSHUGE | GFP.NORETRY | GFP.THISNODE;
     expect(stepsOf(gfp, "complete")).toEqual(["async"]);
+  });
+
+  test("PHYS-002 above order 3 a request never reaches the OOM killer, at order 3 it does", () => {
+    const kills = [3, 4].map((order) => {
+      const m = memory();
+      exhaust(m, GFP_TRANSHUGE_LIGHT, order);
+      let nrKills = 0;
+      m.reclaim = port({
+        outOfMemory: () => {
+          nrKills++;
+          return false;
+        },
+      });
+      expect(allocFolio(m, order, GFP_KERNEL, 0)).toBe(NO_PFN);
+      return nrKills;
+    });
+    expect(kills).toEqual([1, 0]);
+  });
+
+  test("PHYS-003 PHYS-052 an order-0 user page wakes kswapd and reclaims 32 pages at a time", () => {
+    const m = memory();
+    const held = exhaust(m, GFP_HIGHUSER_MOVABLE);
+    const done: string[] = [];
+    m.reclaim = port({
+      wakeKswapd: () => void done.push("kswapd"),
+      compact: () => expect.unreachable(),
+      reclaim: (machine, _node, order, _gfp, nrPages) => {
+        done.push(`reclaim ${nrPages} for order ${order}`);
+        if (done.length === 4) putFolio(machine, held[0]);
+        return done.length === 4 ? 1 : 0;
+      },
+    });
+    expect(allocFolio(m, 0, GFP_HIGHUSER_MOVABLE, 0)).toBe(held[0]);
+    const round = "reclaim 32 for order 0";
+    expect(done).toEqual(["kswapd", round, round, round]);
   });
 
   test("PHYS-055 a huge page that reclaim makes room for is served", () => {

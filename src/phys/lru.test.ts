@@ -94,6 +94,14 @@ test("PHYS-087 a new anonymous folio starts inactive and not referenced, in fron
   expect(m.frames.flags[first] & (PG.ACTIVE | PG.REFERENCED)).toBe(0);
 });
 
+test("PHYS-088 additions show in the sizes at once, small folios as well", () => {
+  const m = memory();
+  for (let nr = 1; nr <= 40; nr++) {
+    lruAdd(m, anon(m, 0));
+    expect(m.vmstat[VMSTAT.nr_inactive_anon]).toBe(nr);
+  }
+});
+
 test("PHYS-089 a locked huge folio moves to the unevictable list and back", () => {
   const m = memory();
   const pfn = anon(m, 9);
