@@ -66,9 +66,9 @@ export interface FrameTable {
   readonly mapcount: Int32Array;
   /** anon_vma id if ANON, else file mapping id; 0 none. For a page table: its table id. Rows: heads. */
   readonly owner: Int32Array;
-  /** Page index in the owner, upper part: index / 512. Rows: heads. */
+  /** Page index in the owner, upper part: index / 512. Rows: heads; stale where `owner` is 0. */
   readonly indexRegion: Int32Array;
-  /** Page index in the owner, lower part: index % 512. Rows: heads. */
+  /** Page index in the owner, lower part: index % 512. Rows: as indexRegion. */
   readonly indexPte: Uint16Array;
   /** Number naming the last write to the page's contents; 0 = zero-filled. Rows: every page. */
   readonly tag: Uint32Array;
