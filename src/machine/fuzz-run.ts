@@ -372,8 +372,9 @@ export class FuzzRun {
     how: { isFixed: boolean; at: number; keepsSource: boolean },
   ): void {
     if (to < 0) {
-      // A fixed target is unmapped even if the move then fails for want of memory.
+      // A fixed target, and what the range is shortened by, are gone even if the move then fails for want of memory.
       if (to === -12 && how.isFixed) this.forgetUnmapped(p, how.at, newNr);
+      if (to === -12 && newNr < nr) this.forgetUnmapped(p, first + newNr, nr - newNr);
       return;
     }
     const target = to / PAGE_SIZE;

@@ -27,7 +27,7 @@ import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, type Vma } from "../mm/vma.ts";
-import { allocFolio, GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE_LIGHT } from "../phys/alloc.ts";
+import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
@@ -64,8 +64,10 @@ export interface MapOptions {
   /** Pages by which the start lies above a 2 MiB boundary; default 0. */
   readonly offset?: number;
   readonly prot?: number;
-  /** MAP bits besides PRIVATE, ANONYMOUS and FIXED. */
+  /** MAP bits besides PRIVATE or SHARED, ANONYMOUS and FIXED. */
   readonly flags?: number;
+  /** Shared anonymous memory instead of private. */
+  readonly shared?: boolean;
   readonly advice?: "HUGEPAGE" | "NOHUGEPAGE";
   readonly mm?: Mm;
   /** Byte address; default: a fresh place, far from all others. */
@@ -160,7 +162,8 @@ export class Kit {
       start = this.nextAddress + (options.offset ?? 0) * PAGE_SIZE;
       this.nextAddress += DISTANCE;
     }
-    const flags = MAP.PRIVATE | MAP.ANONYMOUS | MAP.FIXED | (options.flags ?? 0);
+    const sharing = options.shared === true ? MAP.SHARED : MAP.PRIVATE;
+    const flags = sharing | MAP.ANONYMOUS | MAP.FIXED | (options.flags ?? 0);
     const prot = options.prot ?? PROT.READ | PROT.WRITE;
     const at = sysMmap(this.m, mm, { address: start, length: nrPages * PAGE_SIZE, prot, flags });
     if (at !== start) throw new Error(`mmap gave ${at}`);
@@ -368,9 +371,16 @@ export class Kit {
     this.check();
   }
 
-  /** Takes every block that could serve `order`, so that the next such allocation fails; smaller ones work. */
+  /** Fragments memory: every other block of half the size is taken, so no `order` is left but half of memory is free. */
   exhaust(order: number): void {
-    this.take(order, GFP_TRANSHUGE_LIGHT);
+    const half = order - 1;
+    this.take(half, GFP_HIGHUSER_MOVABLE);
+    const isOdd = (pfn: Pfn) => ((pfn >>> half) & 1) === 1;
+    for (const pfn of this.held.splice(0)) {
+      if (isOdd(pfn)) this.putHeld(pfn);
+      else this.held.push(pfn);
+    }
+    this.take(order, GFP_HIGHUSER_MOVABLE); // what the watermarks had kept back whole
   }
 
   /** Leaves no page for anyone who may not use the reserves. */
@@ -390,12 +400,13 @@ export class Kit {
 
   /** Gives back what exhaust took. */
   release(): void {
-    for (const pfn of this.held.splice(0)) {
-      this.note(pfn, -1);
-      this.m.frames.refcount[pfn] = 1;
-      putPage(this.m, pfn);
-    }
+    for (const pfn of this.held.splice(0)) this.putHeld(pfn);
     this.check();
+  }
+
+  private putHeld(pfn: Pfn): void {
+    this.note(pfn, -1);
+    putPage(this.m, pfn);
   }
 
   /** What drop_caches=2 does to huge pages: the huge zero folio and the deferred queues. Folios split. */
