@@ -398,9 +398,9 @@ export class Kit {
     this.check();
   }
 
-  /** Gives back what exhaust took. */
-  release(): void {
-    for (const pfn of this.held.splice(0)) this.putHeld(pfn);
+  /** Gives back what exhaust took: all of it, or the last `nr` blocks. */
+  release(nr = this.held.length): void {
+    for (const pfn of this.held.splice(this.held.length - nr)) this.putHeld(pfn);
     this.check();
   }
 
