@@ -7,7 +7,9 @@ set -eu
 cd "$(dirname "$0")/.."
 hugelab="node $PWD/dist/hugelab.mjs"
 out=$PWD/recordings
-work=$(mktemp -d)
+# Always the same, because paths of mapped files are part of a recording.
+work=${TMPDIR:-/tmp}/hugelab-recordings
+mkdir "$work"
 trap 'rm -rf "$work"' EXIT
 port=7799
 
@@ -23,18 +25,19 @@ need redis-server redis-server
 need redis-benchmark redis-tools
 [ -f dist/hugelab.mjs ] || { echo "make-recordings: run npm run build first" >&2; exit 2; }
 export LC_ALL=C
-# The interpreter itself, not a script that looks for it.
-python=$(python3 -c 'import sys; print(sys.executable)')
+# Debian's own, where there are several; the interpreter itself, not a script that looks for one.
+python=$(PATH=/usr/bin:$PATH python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
 cd "$work"
 
 # A server with 150 MB of data: loads it, forks to save it while clients go on writing (copy-on-write), then serves reads.
 record_redis() {
   cat >load.sh <<END
-until redis-cli -p $port ping >/dev/null 2>&1; do sleep 0.1; done
+until redis-cli -p $port ping 2>&1 | grep -q PONG; do sleep 0.1; done
 redis-benchmark -p $port -q -t set -n 150000 -r 120000 -d 1000 -P 16 -c 8
 redis-cli -p $port bgsave
 redis-benchmark -p $port -q -t set -n 40000 -r 120000 -d 1000 -P 16 -c 8
 while redis-cli -p $port info persistence | grep -q rdb_bgsave_in_progress:1; do sleep 0.1; done
+rm -f dump.rdb # the next run starts empty too
 redis-benchmark -p $port -q -t get -n 60000 -r 120000 -P 16 -c 8
 redis-cli -p $port shutdown nosave
 END
