@@ -1,0 +1,167 @@
+/**
+ * `npm run accuracy`: real programs, predicted from one recording against measured on this kernel; writes docs/accuracy.md.
+ *
+ * Options: --rounds N (7), --only TEXT (programs whose name contains it), --keep FOLDER (data and recordings, reused by the
+ *          next run), --measure-only, --no-write.
+ * Needs root (THP is switched) and what `hugelab record` needs. Exits 3 where that is not to be had.
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, release, tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { thisHost } from "../src/cli/calibrate-store.ts";
+import { packagePath } from "../src/cli/native-build.ts";
+import { NotPossibleHere } from "../src/cli/not-possible.ts";
+import type { ComparisonResult, SettingResult } from "../src/lab/result.ts";
+import {
+  accuracyMarkdown,
+  accuracyTable,
+  type Comparison,
+  type Predicted,
+} from "./accuracy-report.ts";
+import { type MeasuredPair, measurePairs, thpState, withKnobs } from "./measure.ts";
+import { type AccuracyProgram, accuracyPrograms, prepareData } from "./programs.ts";
+
+interface Options {
+  readonly nrRounds: number;
+  readonly only: string;
+  readonly keep: string | null;
+  readonly measuresOnly: boolean;
+  readonly writes: boolean;
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const options = optionsFrom(args);
+  const { present, missing } = accuracyPrograms();
+  const programs = present.filter((program) => program.name.includes(options.only));
+  if (missing.length > 0) note(`not installed, left out: ${missing.join(", ")}`);
+
+  const folder = options.keep ?? mkdtempSync(join(tmpdir(), "hugelab-accuracy-"));
+  mkdirSync(folder, { recursive: true });
+  try {
+    for (const program of programs) prepareData(program, folder);
+    if (!options.measuresOnly) for (const program of programs) record(program, folder);
+    const { state, measured } = await measure(programs, folder, options.nrRounds);
+    const comparisons = programs.map(
+      (program, i): Comparison => ({
+        program,
+        measured: measured[i]!,
+        predicted: options.measuresOnly ? null : predict(program, folder),
+      }),
+    );
+    process.stdout.write(`${accuracyTable(comparisons)}\n`);
+    if (options.writes && !options.measuresOnly) writeDocument(comparisons, state);
+    return 0;
+  } finally {
+    if (options.keep === null) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function optionsFrom(args: readonly string[]): Options {
+  const after = (flag: string) => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined);
+  const keep = after("--keep");
+  return {
+    nrRounds: Number(after("--rounds") ?? 7),
+    only: after("--only") ?? "",
+    keep: keep === undefined ? null : resolve(keep),
+    measuresOnly: args.includes("--measure-only"),
+    writes: !args.includes("--no-write") && !args.includes("--only"),
+  };
+}
+
+async function measure(
+  programs: readonly AccuracyProgram[],
+  folder: string,
+  nrRounds: number,
+): Promise<{ state: string; measured: MeasuredPair[] }> {
+  return withKnobs(() => {
+    const measured: MeasuredPair[] = [];
+    for (const program of programs) {
+      note(`measuring ${program.name}: ${nrRounds} times without and with huge pages`);
+      measured.push(measurePairs(program, folder, nrRounds));
+    }
+    return { state: thpState(), measured };
+  });
+}
+
+/** Records a program unless its recording is already there. */
+function record(program: AccuracyProgram, folder: string): void {
+  const trace = traceOf(program, folder);
+  if (existsSync(trace)) return;
+  note(`recording ${program.name}`);
+  const driver = program.driver === "" ? [] : ["--driver", program.driver];
+  const args = ["record", "-o", trace, ...driver, "--", ...program.command];
+  const run = spawnSync(process.execPath, [hugelab(), ...args], {
+    cwd: folder,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if (run.status === 3) {
+    throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
+  }
+  if (run.status !== 0) {
+    rmSync(trace, { force: true });
+    throw new Error(`recording ${program.name} ended with status ${run.status ?? run.signal}`);
+  }
+}
+
+function predict(program: AccuracyProgram, folder: string): Predicted {
+  note(`predicting ${program.name}`);
+  const settings = ["--setting", "never", "--setting", "always"];
+  const args = ["compare", traceOf(program, folder), ...settings, "--json"];
+  const run = spawnSync(process.execPath, [hugelab(), ...args], {
+    encoding: "utf8",
+    maxBuffer: 256 * 1024 * 1024,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  if (run.status !== 0) throw new Error(`comparing ${program.name} ended with ${run.status}`);
+  const result = JSON.parse(run.stdout) as ComparisonResult;
+  const never = settingNamed(result, "never");
+  const always = settingNamed(result, "always");
+  return { result, never, always, ratio: ratioOf(never, always) };
+}
+
+function settingNamed(result: ComparisonResult, name: string): SettingResult {
+  const found = result.settings.find((setting) => setting.name === name);
+  if (!found) throw new Error(`the comparison has no setting ${name}`);
+  return found;
+}
+
+function ratioOf(never: SettingResult, always: SettingResult): number | null {
+  if (never.time.predictedMs === null || always.time.predictedMs === null) return null;
+  return always.time.predictedMs / never.time.predictedMs;
+}
+
+function traceOf(program: AccuracyProgram, folder: string): string {
+  return join(folder, `${program.name.replaceAll(/[^a-z0-9]+/g, "-")}.hlt`);
+}
+
+/** The built command beside this file. */
+function hugelab(): string {
+  return join(dirname(fileURLToPath(import.meta.url)), "hugelab.mjs");
+}
+
+function writeDocument(comparisons: readonly Comparison[], state: string): void {
+  const path = packagePath("docs", "accuracy.md");
+  const host = thisHost();
+  const cpu = `${host.cpu} (${cpus().length} CPUs, ${host.isVirtual ? "virtual machine" : "bare metal"})`;
+  const before = existsSync(path) ? readFileSync(path, "utf8") : "";
+  writeFileSync(
+    path,
+    accuracyMarkdown(before, comparisons, `${cpu}, Linux ${release()}; ${state}`),
+  );
+  note(`wrote ${path}`);
+}
+
+function note(text: string): void {
+  process.stderr.write(`accuracy: ${text}\n`);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof NotPossibleHere)) throw error;
+  note(error.message);
+  process.exitCode = error.exitCode;
+}
