@@ -94,7 +94,9 @@ async function plainRunOf(
 ): Promise<PlainRun | undefined> {
   if (request.nrPlainRuns === 0) return undefined;
   if (!isInputRepeatable()) {
-    watcher.note("no plain run: standard input is a pipe, read only once; give a file or </dev/null");
+    watcher.note(
+      "no plain run: standard input is a pipe, read only once; give a file or </dev/null",
+    );
     return undefined;
   }
   return plainRun({
