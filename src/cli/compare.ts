@@ -26,6 +26,7 @@ import {
   addReportOptions,
   collect,
   type Format,
+  FROM_HELP,
   sourcesOf,
   terminalOf,
 } from "./global-options.ts";
@@ -80,10 +81,7 @@ export function registerCompare(program: Command): void {
       "under every setting that does not set it; may be repeated",
       collect,
     )
-    .option(
-      "--from <form>",
-      "form of the recording: hugelab or lackey; default: by its first bytes",
-    )
+    .option("--from <form>", FROM_HELP)
     .option("-j, --jobs <n>", "settings replayed at a time; default: one per CPU");
   addMachineOptions(command);
   addReportOptions(command)

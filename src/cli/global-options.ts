@@ -7,6 +7,7 @@ import { oneOf } from "../lab/nearest.ts";
 import { findConfig, readConfig } from "./config-file.ts";
 import { PLAIN_OPTIONS, type Sources, strangeVariables } from "./resolve.ts";
 import { type GlobalOptions, type Terminal, terminalFor } from "./terminal.ts";
+import { TRACE_FORMATS } from "./trace-format.ts";
 
 export type { GlobalOptions };
 
@@ -30,6 +31,9 @@ export function addReportOptions(command: Command): Command {
     .option("-o, --output <file>", "write there instead of stdout; - is stdout")
     .option("--bytes", "sizes as exact numbers of bytes");
 }
+
+/** Help of --from. */
+export const FROM_HELP = `form of the recording: ${TRACE_FORMATS.join(", ")}; default: by its first bytes`;
 
 export const FORMATS = ["table", "md", "html", "json", "ndjson"] as const;
 export type Format = (typeof FORMATS)[number];

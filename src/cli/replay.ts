@@ -23,6 +23,7 @@ import {
   addReportOptions,
   collect,
   type Format,
+  FROM_HELP,
   sourcesOf,
   terminalOf,
 } from "./global-options.ts";
@@ -56,10 +57,7 @@ export function registerReplay(program: Command): void {
       "Replays a recording under one setting: a preset, or the kernel's defaults, with knobs changed.",
     )
     .argument("<trace>", "a recording; - is stdin")
-    .option(
-      "--from <form>",
-      "form of the recording: hugelab or lackey; default: by its first bytes",
-    )
+    .option("--from <form>", FROM_HELP)
     .option("--preset <name>", "start from never, madvise, always, always+defrag or 64kB")
     .option("--set <knob=value>", "set a knob; may be repeated", collect);
   addMachineOptions(command);

@@ -9,10 +9,11 @@ import { oneOf } from "../lab/nearest.ts";
 import { MAGIC } from "../trace/format.ts";
 import { createLackeyImporter } from "../trace/lackey.ts";
 import { createTraceReader, type TraceReader } from "../trace/reader.ts";
+import { createStraceImporter } from "../trace/strace.ts";
 import type { TraceSink } from "../trace/trace-sink.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
 
-export const TRACE_FORMATS = ["hugelab", "lackey"] as const;
+export const TRACE_FORMATS = ["hugelab", "lackey", "strace"] as const;
 export type TraceFormat = (typeof TRACE_FORMATS)[number];
 
 interface FormatEntry {
@@ -33,6 +34,11 @@ const FORMATS: Readonly<Record<TraceFormat, FormatEntry>> = {
     begins: (text) =>
       /^(==\d+== Lackey|I {2}[0-9a-f]{8,16},\d+\n| [LSM] [0-9a-f]{8,16},\d+\n)/.test(text),
     create: createLackeyImporter,
+    chunkBytes: 1 << 20,
+  },
+  strace: {
+    begins: (text) => /^(\[pid +\d+\] |\d+ +)?([\d:.]+ )?[a-z_]\w*\(/.test(text),
+    create: createStraceImporter,
     chunkBytes: 1 << 20,
   },
 };

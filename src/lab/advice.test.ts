@@ -189,6 +189,25 @@ describe("the words", () => {
     expect(text).toContain("one plain run");
   });
 
+  test("say that a recording of calls alone tells nothing about memory", () => {
+    const settings = settingsOf(
+      {
+        name: "never",
+        predictedMs: null,
+        parts: [{ name: "system calls", ms: 1, basis: "given" }],
+      },
+      {
+        name: "always",
+        predictedMs: null,
+        parts: [{ name: "system calls", ms: 1, basis: "given" }],
+      },
+    ).slice(1);
+    const trace = { ...fixtureTrace({ nrRuns: 0, order: "none" }), nrPagesTouched: 0 };
+    const { text } = adviceFor(settings, trace);
+    expect(text).toContain("None lowers the modelled cost.");
+    expect(text).toContain("The recording has no accesses");
+  });
+
   test("do not compare a single setting with itself", () => {
     expect(adviceFor(settingsOf(), fixtureTrace()).text).toBe(
       "Only one setting was run, so there is nothing to choose between.",

@@ -200,6 +200,7 @@ function whyNobodyGains(candidates: readonly Candidate[], basis: Judgement["basi
   if (known.length === 0) return "The recording gives neither times nor costs to compare.";
   const best = known.reduce((a, b) => (b.gain! > a.gain! ? b : a));
   const what = basis === "time" ? "predicted run time" : "modelled cost";
+  if (formatChange(best.gain!) === formatChange(0)) return `None lowers the ${what}.`;
   const change = `${formatChange(-best.gain!)} ${what}`;
   if (best.verdict !== "no clear gain" || best.gain! <= 0) {
     return best.gain! <= 0
@@ -290,6 +291,9 @@ function howSure({ chosen, candidates, basis }: Judgement, trace: TraceSummary):
 /** What in the recording weakens the prediction, one sentence each. */
 function whatLimits(trace: TraceSummary): readonly string[] {
   const { has, plainRun } = trace.header;
+  if (trace.nrPagesTouched === 0) {
+    return ["The recording has no accesses, so memory, faults and times cannot be told from it."];
+  }
   const limits: string[] = [];
   if (has.order === "none")
     limits.push("The recording has no order of accesses, so TLB misses are not part of it.");
