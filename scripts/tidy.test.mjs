@@ -67,9 +67,12 @@ describe("layers", () => {
     expect(lines(checkImports(source("src/phys/a.ts", text), anyFile))).toEqual([1, 2, 3, 4]);
   });
 
-  test("a test may drive the machine, and only the machine, from the left", () => {
+  test("a test may use all that belongs to the machine, and nothing behind it", () => {
     expect(imports("src/mm/a.test.ts", "../machine/b.ts")).toEqual([]);
-    expect(imports("src/mm/a.test.ts", "../fault/b.ts")).toHaveLength(1);
+    expect(imports("src/mm/a.test.ts", "../syscall/b.ts")).toEqual([]);
+    expect(imports("src/mm/a.test.ts", "../lab/b.ts")).toHaveLength(1);
+    expect(imports("src/trace/a.test.ts", "../scenario/b.ts")).toHaveLength(1);
+    expect(imports("src/mm/a.ts", "../machine/b.ts")).toHaveLength(1);
   });
 
   test("nothing imports bench or conformance, and they may import all", () => {
