@@ -19,6 +19,7 @@ import {
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { foldConstants } from "./fold-constants.mjs";
 
 const PROJECT = resolve(import.meta.dirname, "..");
 const DIST = join(PROJECT, "dist");
@@ -54,6 +55,8 @@ async function bundle(entries, outdir) {
     banner: { js: REQUIRE },
     define: { HUGELAB_VERSION: JSON.stringify(version()) },
     legalComments: "none",
+    minifySyntax: true,
+    plugins: [await foldConstants(PROJECT)],
     logLevel: "warning",
   });
 }

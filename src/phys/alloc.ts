@@ -34,8 +34,6 @@ export {
   GFP_TRANSHUGE_LIGHT,
 } from "./gfp.ts";
 
-const { pgfree: PGFREE, numa_hit: HIT, numa_miss: MISS } = VMSTAT;
-const { numa_local: LOCAL, numa_other: OTHER } = VMSTAT;
 const NOT_ALLOCATED = PG.BUDDY | PG.PCP | PG.RESERVED;
 /** Flags by which a folio is on a list or in a statistic; freeing undoes what it can. */
 const ACCOUNTED = PG.LRU | PG.DEFERRED | PG.ANON | PG.PARTIALLY_MAPPED;
@@ -109,7 +107,7 @@ function release(m: PhysState, pfn: Pfn): void {
   frames.owner[pfn] = 0;
   frames.tag[pfn] = 0;
   if (order > 0) clearLargeRows(m, pfn, order);
-  m.vmstat[PGFREE] += 1 << order;
+  m.vmstat[VMSTAT.pgfree] += 1 << order;
   m.events?.emit(EVENT.mm_page_free, pfn, order, 0);
   freeFrames(m, pfn, order);
 }
@@ -118,8 +116,8 @@ function release(m: PhysState, pfn: Pfn): void {
 function countAlloc(m: PhysState, zone: Zone, order: number, preferred: NodeId): void {
   const vmstat = m.vmstat;
   vmstat[zone.pgalloc] += 1 << order;
-  vmstat[zone.node === preferred ? HIT : MISS]++;
-  vmstat[zone.node === m.nodeOfCpu[m.cpu] ? LOCAL : OTHER]++;
+  vmstat[zone.node === preferred ? VMSTAT.numa_hit : VMSTAT.numa_miss]++;
+  vmstat[zone.node === m.nodeOfCpu[m.cpu] ? VMSTAT.numa_local : VMSTAT.numa_other]++;
 }
 
 function dropAccounts(m: PhysState, pfn: Pfn, order: number, flags: number): void {

@@ -32,7 +32,6 @@ import {
 export const SECTION_PAGES = 32768;
 
 const BLOCK_PAGES = 1 << MAX_ORDER;
-const NR_FREE_PAGES = VMSTAT.nr_free_pages;
 
 /** The zone of a frame. */
 export function zoneOf(m: PhysState, pfn: Pfn): Zone {
@@ -274,7 +273,7 @@ function countFree(m: PhysState, zone: Zone, type: MigrateType, pages: number): 
   // Pages of an isolated pageblock are not there for anybody.
   if (type === MIGRATE.ISOLATE) return;
   zone.nrFree += pages;
-  m.vmstat[NR_FREE_PAGES] += pages;
+  m.vmstat[VMSTAT.nr_free_pages] += pages;
   if (type === MIGRATE.HIGHATOMIC) zone.nrFreeHighAtomic += pages;
 }
 

@@ -18,7 +18,6 @@ import { unchargePages } from "./memcg.ts";
 import { freePagesPcp } from "./pcp.ts";
 import { NO_MEMCG, NR_PCP_TYPES, PAGEBLOCK_ORDER, type PhysState, type Zone } from "./state.ts";
 
-const PGFREE = VMSTAT.pgfree;
 /** With one of these a folio is freed on its own. */
 const UNUSUAL = PG.BUDDY | PG.PCP | PG.RESERVED | PG.DEFERRED;
 
@@ -92,7 +91,7 @@ function freeAlike(m: PhysState, heads: Int32Array, start: number, end: number):
   }
   if (isOnLru) lruForget(m, zone, group, lruListOfFlags(bits), nr);
   if (group !== NO_MEMCG) unchargePages(m, group, nr);
-  m.vmstat[PGFREE] += nr;
+  m.vmstat[VMSTAT.pgfree] += nr;
   if (isToPcp) freePagesPcp(m, zone, type, heads, start, end);
   else freeRuns(m, zone, heads, start, end);
 }
