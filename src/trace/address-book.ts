@@ -63,6 +63,8 @@ export class AddressBook {
   private readonly sink: TraceSink;
   private readonly spaces: (Space | undefined)[] = [];
   private nrMappings = 0;
+  /** Rows: mappings. */
+  private readonly backings: Backing[] = [];
 
   constructor(sink: TraceSink) {
     this.sink = sink;
@@ -213,6 +215,13 @@ export class AddressBook {
     space.heapEnd = space.heapStart;
   }
 
+  /** What is behind a mapping announced before. */
+  backingOf(mapping: number): Backing {
+    const backing = this.backings[mapping];
+    assert(backing !== undefined, "a mapping that the book has not numbered");
+    return backing;
+  }
+
   /** Recorded page where the heap begins, -1 while unknown. */
   heapStartOf(process: number): number {
     return this.space(process).heapStart;
@@ -231,6 +240,7 @@ export class AddressBook {
     call: Omit<MapCall, "mapping">,
   ): number {
     const mapping = this.nrMappings++;
+    this.backings[mapping] = call.backing;
     this.sink.map(process, { mapping, ...call });
     space.pieces.add(start, start + call.nrPages, mapping, 0);
     return mapping;
@@ -238,6 +248,7 @@ export class AddressBook {
 
   private addHeap(process: number, space: Space): void {
     space.heap = this.nrMappings++;
+    this.backings[space.heap] = { kind: "heap" };
     this.sink.map(process, {
       mapping: space.heap,
       nrPages: 0,
@@ -299,6 +310,7 @@ export class AddressBook {
       const isLast = at + nrPages === old.end;
       const nrThere = nrPages + (isLast ? nrGained : 0);
       const to = this.nrMappings++;
+      this.backings[to] = this.backings[mapping];
       this.sink.remap(process, { mapping, page, nrPages }, to, nrThere, how === "dontUnmap");
       arrived.push({ at: target + (at - old.start), nrPages: nrThere, mapping: to });
     });

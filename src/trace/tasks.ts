@@ -34,6 +34,11 @@ export class Tasks {
     return this.byTid.get(tid);
   }
 
+  /** True while a process of the recording has a thread. */
+  lives(process: number): boolean {
+    return [...this.byTid.values()].some((task) => task.process === process);
+  }
+
   /** The recording's first process. */
   first(tid: number): Task {
     return this.process(tid, -1, "exec");
@@ -59,8 +64,7 @@ export class Tasks {
     const task = this.byTid.get(tid);
     if (task === undefined) return;
     this.byTid.delete(tid);
-    const hasOthers = [...this.byTid.values()].some(({ process }) => process === task.process);
-    if (hasOthers) this.sink.threadExit(task.thread);
+    if (this.lives(task.process)) this.sink.threadExit(task.thread);
     else this.book.exit(task.process, status);
   }
 
