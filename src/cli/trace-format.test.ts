@@ -11,6 +11,11 @@ test.each([
   ['27430 1795224420.830130 execve("./thr", ["./thr"]) = 0\n', "strace"],
   ['execve("./t", ["./t"]) = 0\n', "strace"],
   ["[pid  7] brk(NULL) = 0x5\n", "strace"],
+  [
+    "   swapper  0/0  0.000000: PERF_RECORD_MMAP -1/0: [0xff(0x1) @ 0x1]: x [kernel]\n",
+    "perf-script",
+  ],
+  ["redis 812/815 [001] 3553.201449: page-faults: 7f24f5344b70\n", "perf-script"],
   ["\u0000nothing known", "hugelab"],
   ["", "hugelab"],
 ])("%j begins a file of form %s", (text, format) => {

@@ -8,12 +8,13 @@ import { UsageError } from "../base/usage-error.ts";
 import { oneOf } from "../lab/nearest.ts";
 import { MAGIC } from "../trace/format.ts";
 import { createLackeyImporter } from "../trace/lackey.ts";
+import { createPerfScriptImporter } from "../trace/perf-script.ts";
 import { createTraceReader, type TraceReader } from "../trace/reader.ts";
 import { createStraceImporter } from "../trace/strace.ts";
 import type { TraceSink } from "../trace/trace-sink.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
 
-export const TRACE_FORMATS = ["hugelab", "lackey", "strace"] as const;
+export const TRACE_FORMATS = ["hugelab", "lackey", "perf-script", "strace"] as const;
 export type TraceFormat = (typeof TRACE_FORMATS)[number];
 
 interface FormatEntry {
@@ -35,6 +36,11 @@ const FORMATS: Readonly<Record<TraceFormat, FormatEntry>> = {
       /^(==\d+== Lackey|I {2}[0-9a-f]{8,16},\d+\n| [LSM] [0-9a-f]{8,16},\d+\n)/.test(text),
     create: createLackeyImporter,
     chunkBytes: 1 << 20,
+  },
+  "perf-script": {
+    begins: (text) => /^\s*\S.*? -?\d+\/-?\d+\s+(\[\d+\]\s+)?\d+\.\d+: /.test(text),
+    create: createPerfScriptImporter,
+    chunkBytes: 1 << 16,
   },
   strace: {
     begins: (text) => /^(\[pid +\d+\] |\d+ +)?([\d:.]+ )?[a-z_]\w*\(/.test(text),
