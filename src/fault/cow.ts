@@ -161,11 +161,18 @@ function copyAnon(
 ): number {
   const pfn = newAnonPage(m, mm, vma, region, pteIndex);
   if (pfn === NO_PFN) return FAULT_OOM;
-  m.frames.tag[pfn] = m.frames.tag[from];
+  const frames = m.frames;
+  frames.tag[pfn] = frames.tag[from];
   installCopy(m, mm, vma, region, pteIndex, slot, pfn);
   mm.rssAnon--;
-  removeAnonPtes(m, mm, from, 1);
-  putFolio(m, headOf(m.frames, from), 1);
+  if (frames.order[from] === 0 && frames.mapcount[from] > 1 && frames.refcount[from] > 1) {
+    // The usual case, a 4K page that others still map: nothing but the two counts changes.
+    frames.mapcount[from]--;
+    frames.refcount[from]--;
+  } else {
+    removeAnonPtes(m, mm, from, 1);
+    putFolio(m, headOf(frames, from), 1);
+  }
   return COW_4K;
 }
 
