@@ -70,6 +70,11 @@ const faults = z.object({
   total: count,
   byKind: z.record(z.string(), count),
   majorFaults: count,
+  outOfMemory: count
+    .exactOptional()
+    .describe(
+      "faults and forks that found no memory; with any, the figures are not those of the program",
+    ),
   latencyNs: z.object({ p50: ns, p99: ns, max: ns }),
 });
 

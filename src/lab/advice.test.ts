@@ -127,6 +127,31 @@ describe("without a recorded run time", () => {
   });
 });
 
+describe("a machine that is too small", () => {
+  const outOfMemory = (setting: ReturnType<typeof fixtureSetting>) => ({
+    ...setting,
+    faults: { ...setting.faults, outOfMemory: 12_345 },
+  });
+
+  test("for a setting excludes it, however fast it seems", () => {
+    const [never, always] = settingsOf({ name: "always", predictedMs: 500 });
+    const settings = [never!, outOfMemory(always!)];
+    expect(verdicts(settings)).toEqual(["baseline", "out of memory"]);
+    const { setting, text } = adviceFor(settings, fixtureTrace());
+    expect(setting).toBe("never");
+    expect(text).toContain('"always" does not fit into the machine\'s memory.');
+  });
+
+  test("for the baseline leaves no advice", () => {
+    const [never, always] = settingsOf({ name: "always", predictedMs: 500 });
+    const { setting, text } = adviceFor([outOfMemory(never!), always!], fixtureTrace());
+    expect(setting).toBe("");
+    expect(text).toContain("No advice");
+    expect(text).toContain("12 345 faults or forks found no memory");
+    expect(text).not.toContain("Use ");
+  });
+});
+
 describe("the words", () => {
   const gaining = settingsOf({
     name: "always",

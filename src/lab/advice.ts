@@ -9,7 +9,7 @@
 
 import { knobNamed, sysfsPath } from "./knobs.ts";
 import type { Advice, SettingResult, TraceSummary } from "./result.ts";
-import { formatBytes, formatChange, formatMs, formatNs } from "./units.ts";
+import { formatBytes, formatChange, formatCount, formatMs, formatNs } from "./units.ts";
 
 /** The thresholds of the decision; reports print those that decided. */
 export const ADVICE_LIMITS = {
@@ -33,6 +33,8 @@ export type Verdict =
   | "slower"
   /** It gains, and memory grows by more than the gain pays for. */
   | "too much memory"
+  /** The machine was too small for it: its figures are not those of the program. */
+  | "out of memory"
   | "unknown";
 
 export interface Candidate {
@@ -67,6 +69,8 @@ export function judge(settings: readonly SettingResult[]): Judgement {
 /** The decision in words, as the last paragraph of every report. */
 export function adviceFor(settings: readonly SettingResult[], trace: TraceSummary): Advice {
   const judgement = judge(settings);
+  const baseline = settings[0]!;
+  if (baseline.faults.outOfMemory !== undefined) return noAdvice(baseline);
   const sentences =
     settings.length === 1
       ? ["Only one setting was run, so there is nothing to choose between."]
@@ -78,6 +82,15 @@ export function adviceFor(settings: readonly SettingResult[], trace: TraceSummar
           howSure(judgement, trace),
         ];
   return { setting: judgement.chosen.setting.name, text: sentences.join(" ") };
+}
+
+/** Not even the baseline fits: whatever is faster here would not be the program that was recorded. */
+function noAdvice(baseline: SettingResult): Advice {
+  const failed = formatCount(baseline.faults.outOfMemory!);
+  const text =
+    `No advice: the machine is too small for the program. Under "${baseline.name}" ${failed} faults or forks found no ` +
+    "memory, where a real machine would reclaim, swap or kill, which is not modelled. Run with a larger --mem.";
+  return { setting: "", text };
 }
 
 /** Shell commands that make a live kernel use the setting, one a line; root's. */
@@ -129,6 +142,7 @@ function gainOf(
 
 function verdictOn(candidate: Omit<Candidate, "verdict">, basis: Judgement["basis"]): Verdict {
   const { gain, gainUncertainty, growth } = candidate;
+  if (candidate.setting.faults.outOfMemory !== undefined) return "out of memory";
   if (gain === null) return "unknown";
 
   const { smallestGain, smallestCostDrop, worstGrowth } = ADVICE_LIMITS;
@@ -196,7 +210,9 @@ function whatItGains({ chosen, candidates, basis }: Judgement): string {
 }
 
 function whyNobodyGains(candidates: readonly Candidate[], basis: Judgement["basis"]): string {
-  const known = candidates.slice(1).filter((candidate) => candidate.gain !== null);
+  const known = candidates
+    .slice(1)
+    .filter((candidate) => candidate.gain !== null && candidate.verdict !== "out of memory");
   if (known.length === 0) return "The recording gives neither times nor costs to compare.";
   const best = known.reduce((a, b) => (b.gain! > a.gain! ? b : a));
   const what = basis === "time" ? "predicted run time" : "modelled cost";
@@ -268,6 +284,9 @@ function whatElse({ chosen, candidates, basis }: Judgement): readonly string[] {
       ? `${price} for ${formatChange(-c.gain!)} run time; the advice allows one percent of memory for one percent of time.`
       : `${price}; without a plain run a gain that would pay for it cannot be shown.`;
   });
+  for (const c of candidates.filter((other) => other.verdict === "out of memory")) {
+    sentences.push(`"${c.setting.name}" does not fit into the machine's memory.`);
+  }
   const slower = candidates.filter((c) => c.verdict === "slower").map((c) => `"${c.setting.name}"`);
   if (slower.length > 0) sentences.push(`Slower here: ${slower.join(", ")}.`);
   return sentences;

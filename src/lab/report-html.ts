@@ -60,7 +60,7 @@ function adviceCard(result: ComparisonResult): string {
   const chosen = result.settings.find((setting) => setting.name === result.advice.setting);
   const commands = chosen ? sysfsCommands(chosen) : [];
   const code = commands.length > 0 ? `<pre>${escapeHtml(commands.join("\n"))}</pre>` : "";
-  return `<section class="card advice"><h2>Advice: ${escapeHtml(result.advice.setting)}</h2><p>${prose(result.advice.text)}</p>${code}</section>`;
+  return `<section class="card advice"><h2>${chosen ? `Advice: ${escapeHtml(chosen.name)}` : "No advice"}</h2><p>${prose(result.advice.text)}</p>${code}</section>`;
 }
 
 /** One line per setting: bars for predicted time, peak memory and huge coverage, and the slowest fault. */

@@ -262,6 +262,16 @@ function faultRows(settings: readonly SettingResult[]): RowSpec[] {
       }),
     ),
     { name: "major faults", value: (s) => s.faults.majorFaults, print: formatCount },
+    ...(settings.some((s) => s.faults.outOfMemory !== undefined)
+      ? [
+          {
+            name: "found no memory",
+            value: (s: SettingResult) => s.faults.outOfMemory ?? 0,
+            print: formatCount,
+            better: "lower" as const,
+          },
+        ]
+      : []),
     { name: "latency p50 (simulated)", value: (s) => s.faults.latencyNs.p50, print: formatNs },
     { name: "latency p99 (simulated)", value: (s) => s.faults.latencyNs.p99, print: formatNs },
     {

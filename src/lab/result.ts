@@ -63,6 +63,8 @@ export interface SettingResult {
     /** By kind, e.g. "anon 4k", "anon 2M", "zero page", "copy-on-write". */
     readonly byKind: Readonly<Record<string, number>>;
     readonly majorFaults: number;
+    /** Faults and forks that found no memory, so that the figures are not those of the program; absent if none. */
+    readonly outOfMemory?: number;
     /** Simulated latency (ns) from the cost model. */
     readonly latencyNs: { readonly p50: number; readonly p99: number; readonly max: number };
   };
@@ -131,7 +133,7 @@ export interface SettingSeries {
 }
 
 export interface Advice {
-  /** Name of the setting to use. */
+  /** Name of the setting to use; empty if nothing can be advised. */
   readonly setting: string;
   /** Sentences: what to set, what it gains, what it costs, how sure. */
   readonly text: string;

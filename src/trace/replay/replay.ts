@@ -72,6 +72,8 @@ export class Replay implements TraceSink {
   /** Accesses counted by the recorder: of counts records, or of access records if there are none. */
   nrAccesses = 0;
   nrPagesTouched = 0;
+  /** Faults and forks that failed for want of memory. */
+  nrOutOfMemory = 0;
   private readonly m: Machine;
   private readonly tlb: ReplayTlb | null;
   private readonly processes = new Map<number, ReplayProcess>();
@@ -133,7 +135,7 @@ export class Replay implements TraceSink {
     this.meter.notePeaks(parent);
     const mm = forkProcess(this.m, parent.mm);
     if (mm === null) {
-      this.refuse("fork failed for want of memory");
+      this.nrOutOfMemory++;
       return;
     }
     const nrHuge = countHuge(this.m, mm);
@@ -456,7 +458,7 @@ export class Replay implements TraceSink {
   }
 
   private noteSignal(result: number): void {
-    if (result === FAULT_OOM) this.refuse("a page fault found no memory");
+    if (result === FAULT_OOM) this.nrOutOfMemory++;
     else this.refuse("an access had no mapping or no permission in the replay");
   }
 
