@@ -5,6 +5,8 @@
  */
 
 import { HUGE_SIZE, PTES_PER_REGION } from "../src/base/address.ts";
+import { geometryByName } from "../src/hw/presets.ts";
+import { createTranslation, translate } from "../src/hw/translate.ts";
 import { MADV, sysMadvise } from "../src/syscall/madvise.ts";
 import { mapAdvised, type TestBed, testBed, writeAll } from "./engine.ts";
 import { inFreshProcess } from "./part.ts";
@@ -23,6 +25,8 @@ const LARGE_YOUNG_GENERATION = ["--min-semi-space-size=64", "--max-semi-space-si
 interface Growth {
   readonly fault: number;
   readonly unmap: number;
+  readonly tlbHit: number;
+  readonly tlbMiss: number;
   /** Of an operation that does allocate one small object: the measurement's own check. */
   readonly control: number;
 }
@@ -34,6 +38,8 @@ export function allocationRows(): BenchRow[] {
   return [
     allocationRow("objects allocated per 4K fault", growth.fault),
     allocationRow("objects allocated per page unmapped", growth.unmap),
+    allocationRow("objects allocated per TLB hit", growth.tlbHit),
+    allocationRow("objects allocated per TLB miss", growth.tlbMiss),
   ];
 }
 
@@ -50,7 +56,34 @@ export function allocationPart(nrSpans: number): Growth {
     faults.push(fault / SPAN_PAGES);
     unmaps.push(unmap / SPAN_PAGES);
   }
-  return { fault: median(faults), unmap: median(unmaps), control: control() };
+  return {
+    fault: median(faults),
+    unmap: median(unmaps),
+    tlbHit: tlbGrowth(1),
+    tlbMiss: tlbGrowth(SPAN_PAGES),
+    control: control(),
+  };
+}
+
+/** Bytes per translation of pages visited in turn; with all of SPAN's pages every one misses. */
+function tlbGrowth(nrPages: number): number {
+  const bed = testBed(2 * 1024 ** 3);
+  const region = mapAdvised(bed, SPAN, MADV.NOHUGEPAGE);
+  writeAll(bed, region, SPAN);
+  const t = createTranslation(geometryByName("generic"), 1, { kind: "native" });
+  const { tables } = bed.m;
+  const visit = () => {
+    let found = 0;
+    for (let i = 0; i < SPAN_PAGES; i++) {
+      const page = i % nrPages;
+      const at = region + Math.floor(page / PTES_PER_REGION);
+      const pte = page % PTES_PER_REGION;
+      found |= translate(t, 0, tables, bed.mm.root, bed.mm.id, at, pte, false);
+    }
+    if (found < 0) throw new Error("a page was not mapped");
+  };
+  const samples = Array.from({ length: NR_SPANS + 2 }, () => heapGrowth(visit) / SPAN_PAGES);
+  return median(samples.slice(2));
 }
 
 /** A row from bytes per operation. */

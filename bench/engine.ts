@@ -13,6 +13,7 @@ import { execProcess, exitProcess, forkProcess } from "../src/machine/process.ts
 import type { Mm } from "../src/mm/state.ts";
 import { MADV, sysMadvise } from "../src/syscall/madvise.ts";
 import { MAP, PROT, sysMmap, sysMunmap } from "../src/syscall/mmap.ts";
+import { cpuNs } from "./clock.ts";
 import type { Experiment, KernelProbe } from "./kernel.ts";
 import { type BenchRow, median, row } from "./row.ts";
 
@@ -131,12 +132,6 @@ export function writeAll(bed: TestBed, region: number, bytes: number): void {
 
 export function unmap(bed: TestBed, region: number, bytes: number): void {
   if (sysMunmap(bed.m, bed.mm, region * HUGE_SIZE, bytes) !== 0) throw new Error("munmap failed");
-}
-
-/** CPU time of this process in ns. */
-export function cpuNs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) * 1000;
 }
 
 function timed(work: () => void): number {

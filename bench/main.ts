@@ -7,9 +7,11 @@
 import { cpus, release } from "node:os";
 import { allocationPart, allocationRows } from "./allocation.ts";
 import { engineRows } from "./engine.ts";
+import { hwBench } from "./hw.ts";
 import { kernelProbe } from "./kernel.ts";
 import { bootPart, memoryRows, pagesPart } from "./memory.ts";
-import { type BenchRow, tableOf } from "./row.ts";
+import { replayRows } from "./replay.ts";
+import { type BenchRow, row, tableOf } from "./row.ts";
 
 function main(args: readonly string[]): number {
   if (args[0] === "--part") {
@@ -21,6 +23,8 @@ function main(args: readonly string[]): number {
   const groups: readonly (readonly [string, () => BenchRow[]])[] = [
     ["engine", () => engineRows(probe)],
     ["memory", () => memoryRows(args.includes("--large") ? "large" : "scaled")],
+    ["hw", hwRows],
+    ["replay", replayRows],
     ["allocation", allocationRows],
   ];
   const rows: BenchRow[] = [];
@@ -31,6 +35,13 @@ function main(args: readonly string[]): number {
   }
   print(rows, missing, args.includes("--json"));
   return rows.some((r) => r.floorHeld === false) ? 1 : 0;
+}
+
+/** Streams of references through the translation hardware; every floor is a least value. */
+function hwRows(): BenchRow[] {
+  return hwBench().map(({ name, value, unit, floor, goal }) =>
+    row(name, value, unit, { target: { of: "value", better: "higher", floor, goal } }),
+  );
 }
 
 function runPart(part: string, argument: number): unknown {
