@@ -3,10 +3,13 @@
  *
  *     launcher record INTERVAL WINDOW EVERY QEMU PLUGIN DRIVER PROGRAM ARGV0 ARGS...
  *     launcher plain DRIVER PROGRAM ARGV0 ARGS...
+ *     launcher exec PROGRAM ARGV0 ARGS...
  *
  * record: makes the shared control block, starts PROGRAM under QEMU and passes the ring on as bytes, ending with EV_END.
  * plain: runs PROGRAM with huge pages switched off (prctl) and writes one line of numbers: wall, user and system time in
  * microseconds, minor and major faults, peak RSS of the largest process in KiB, wait status.
+ *
+ * exec: becomes PROGRAM with huge pages switched off, for it and all that it starts.
  *
  * DRIVER, if not empty, is a shell command that runs beside the program, itself unrecorded, with the program's process id
  * in HUGELAB_PID; when it ends, the program is asked to end (SIGTERM).
@@ -312,7 +315,15 @@ static int plain(char **argv) {
   return write_all(line, (size_t)n) ? 0 : 3;
 }
 
+static int become(char **argv) {
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  execv(argv[0], argv + 1);
+  perror(argv[0]);
+  return 127;
+}
+
 int main(int argc, char **argv) {
+  if (argc >= 4 && strcmp(argv[1], "exec") == 0) return become(argv + 2);
   struct sigaction action = {.sa_handler = on_signal};
   sigaction(SIGTERM, &action, NULL);
   sigaction(SIGINT, &action, NULL);

@@ -21,6 +21,7 @@ interface RecordOptions {
   readonly windows: boolean;
   readonly full?: boolean;
   readonly driver: string;
+  readonly light?: boolean;
   readonly quiet?: boolean;
   readonly progress?: boolean;
 }
@@ -68,6 +69,7 @@ async function record(command: readonly string[], options: RecordOptions): Promi
   if (options.output === "-") {
     throw new UsageError("--output", '"-"', "a file: stdout belongs to the recorded program");
   }
+  if (options.light === true) return light(command, options);
   const windowAccesses = options.windows ? countOf(options.window, "--window") : 0;
   const share = numberOf(options.sample, "--sample", 0.01, 100) / 100;
   const isFull = options.full === true;
@@ -77,7 +79,7 @@ async function record(command: readonly string[], options: RecordOptions): Promi
       command,
       output: options.output,
       driver: options.driver,
-      nrPlainRuns: options.plainRun ? numberOf(options.plainRuns, "--plain-runs", 0, 99) : 0,
+      nrPlainRuns: nrPlainRunsOf(options),
       intervalTicks: options.interval === "auto" ? 0 : countOf(options.interval, "--interval"),
       windowAccesses,
       sampleEvery: isFull ? windowAccesses : Math.round(windowAccesses / share),
@@ -87,6 +89,27 @@ async function record(command: readonly string[], options: RecordOptions): Promi
   watcher.end();
   if (options.quiet !== true) process.stderr.write(`hugelab: ${lastLine(result, options)}\n`);
   process.exitCode = result.status;
+}
+
+/** By perf. */
+async function light(command: readonly string[], options: RecordOptions): Promise<void> {
+  if (options.full === true) {
+    throw new UsageError("--full", "--light", "one of them: perf sees no accesses");
+  }
+  if (options.driver !== "") {
+    throw new UsageError("--driver", "--light", "one of them: perf records what it starts");
+  }
+  const watcher = watcherFor(options);
+  const { output } = options;
+  const request = { command, output, nrPlainRuns: nrPlainRunsOf(options) };
+  const { recordLight } = await import("./record-light.ts");
+  const { status, sizeBytes, elapsedMs } = await recordLight(request, watcher);
+  watcher.note(`${output}: ${(sizeBytes / 1e6).toFixed(2)} MB, ${seconds(elapsedMs)}, by perf`);
+  process.exitCode = status;
+}
+
+function nrPlainRunsOf(options: RecordOptions): number {
+  return options.plainRun ? numberOf(options.plainRuns, "--plain-runs", 0, 99) : 0;
 }
 
 /** A count of things: digits, then perhaps k, M or G for thousands, millions or milliards. */
