@@ -93,7 +93,7 @@ export async function recordLight(
 }
 
 /** Tracepoints say whether a fault was a read or a write, and show the calls. */
-function hasTracepoints(): boolean {
+export function hasTracepoints(): boolean {
   try {
     accessSync(TRACING, fsConstants.R_OK);
     return true;

@@ -21,6 +21,7 @@ import { createLogSink, type LoggedCall } from "../trace/log-sink.ts";
 import { createTraceReader } from "../trace/reader.ts";
 import type { MapCall, TraceHeader } from "../trace/trace-sink.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
+import { hasTracepoints, recordLight } from "./record-light.ts";
 import { plainRun } from "./record-plain.ts";
 import { findLauncher, inPath } from "./record-program.ts";
 import { type RecordRequest, type RecordResult, recordProgram } from "./record-run.ts";
@@ -28,6 +29,10 @@ import { type RecordRequest, type RecordResult, recordProgram } from "./record-r
 const missing = ["qemu-x86_64", "cc"].filter((name) => inPath(name) === undefined);
 const isPossible = missing.length === 0 && process.arch === "x64" && process.platform === "linux";
 if (!isPossible) console.log(`recording is not tested here: ${missing.join(", ")} missing`);
+
+const canTrace = inPath("perf") !== undefined && hasTracepoints();
+if (!canTrace)
+  console.log("record --light is not tested here: perf or its tracepoints are missing");
 
 let folder = "";
 beforeAll(() => {
@@ -70,7 +75,7 @@ interface Recorded {
 
 const QUIET = { note: () => {}, progress: () => {} };
 
-/** Records and reads back; the reader checks the order rules. */
+/** Records and reads back. */
 async function recorded(
   command: readonly string[],
   options: Partial<RecordRequest> = {},
@@ -87,11 +92,17 @@ async function recorded(
     ...options,
   };
   const result = await recordProgram(request, QUIET);
-  const { sink, calls } = createLogSink();
-  const reader = createTraceReader(sink, output, [DEFLATE_CODEC]);
-  reader.push(readFileSync(output));
-  reader.finish();
+  const calls = read(output);
   return { header: calls[0][1] as TraceHeader, calls, result };
+}
+
+/** A recording's calls; the reader checks the order rules. */
+function read(path: string): readonly LoggedCall[] {
+  const { sink, calls } = createLogSink();
+  const reader = createTraceReader(sink, path, [DEFLATE_CODEC]);
+  reader.push(readFileSync(path));
+  reader.finish();
+  return calls;
 }
 
 /** Number of the anonymous mapping of this length. */
@@ -408,6 +419,21 @@ describe.skipIf(!isPossible)("hugelab record", () => {
     expect(run?.minorFaults).toBeLessThan(12370 + 1000);
     expect(run?.peakRssBytes).toBeGreaterThan(12370 * 4096);
   });
+
+  test.skipIf(!canTrace)(
+    "--light has faults as touches, mappings by length, the status",
+    async () => {
+      const program = compiled("light", `int main() { put(map(1237), 0, 700); return 3; }`);
+      const output = join(folder, "light.hlt");
+
+      const result = await recordLight({ command: [program], output, nrPlainRuns: 0 }, QUIET);
+      const calls = read(output);
+
+      expect(touchesOf(calls, mappingOf(calls, 1237))).toEqual([[0, 0, 700, "write"]]);
+      expect(calls[0][1]).toMatchObject({ source: "perf", command: [program] });
+      expect(result.status).toBe(3);
+    },
+  );
 
   test("what cannot be recorded is said in one line and leaves nothing behind", async () => {
     const place = join(folder, "empty");

@@ -52,6 +52,7 @@ export function registerRecord(program: Command): void {
     .option("--sample <percent>", "share of the accesses that lie in windows", "2")
     .option("--no-windows", "no order of accesses at all")
     .option("--interval <n>", 'instructions between access counts, or "auto"', "auto")
+    .option("--light", "only page faults and mapping calls, by perf, at nearly full speed")
     .option(
       "--driver <command>",
       "shell command that runs beside the program and ends it (HUGELAB_PID is its id)",
