@@ -3,7 +3,7 @@
  *
  * Entry: FuzzRun. Steps are plain integers, so that a failing list shrinks well. Used by tests only.
  * Holds after every step: checkMachine finds nothing; every read gives what the naive model says; a pinned page stays where
- *        it is mapped.
+ *        it is mapped; no translation that a TLB may have kept is stale.
  */
 
 import { PAGE_SIZE, type Pfn, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
@@ -46,6 +46,7 @@ import {
   unmapPages,
   writeTo,
 } from "./naive-memory.ts";
+import { NaiveTlb } from "./naive-tlb.ts";
 import { execProcess, exitProcess, forkProcess } from "./process.ts";
 import { restore, snapshot } from "./snapshot.ts";
 
@@ -148,12 +149,14 @@ export class FuzzRun {
   private readonly blocks: Pfn[] = [];
   private file: FileObject;
   private readonly fileObject: NaiveObject;
+  private readonly tlb = new NaiveTlb();
   private nextTag = 1;
 
   constructor(config: FuzzConfig) {
     const memoryBytes = config.memoryMb * 2 ** 20;
     const { profile, nrNodes } = config;
     this.m = createMachine({ memoryBytes, profile, nrNodes, randomizeAddresses: false });
+    this.m.mmuNotifier = this.tlb;
     writeKnob(this.m, "thp.enabled", "always");
     writeKnob(this.m, "thp.use_zero_page", "1");
     writeKnob(this.m, "thp.shrink_underused", "1");
@@ -168,6 +171,8 @@ export class FuzzRun {
     const p = this.processes[step.who % this.processes.length];
     this[step.name](p, step);
     this.checkHeld(step.name);
+    const stale = this.tlb.stale(this.m);
+    if (stale !== null) throw new Error(`after ${step.name} a translation is stale: ${stale}`);
     this.checkMachine(step.name);
   }
 
@@ -255,6 +260,7 @@ export class FuzzRun {
     if (result === NO_FAULT || result >= 0) {
       if (!isAllowed) throw new Error(`page ${at} was written but must not be`);
       writeTo(page, tag);
+      this.tlb.remember(this.m, p.mm, at);
     } else if (isAllowed && result !== -12) throw new Error(`write to page ${at} gave ${result}`);
   }
 
@@ -268,6 +274,7 @@ export class FuzzRun {
     const isAllowed = page !== undefined && page.prot !== 0;
     if (result === NO_FAULT || result >= 0) {
       if (!isAllowed) throw new Error(`page ${at} was read but must not be`);
+      this.tlb.remember(this.m, p.mm, at);
       const seen = pageTag(this.m, p.mm, ...split(at));
       if (seen !== contentsOf(page))
         throw new Error(`mm ${p.mm.id} page ${at} reads ${seen}, not ${contentsOf(page)}`);
