@@ -82,7 +82,7 @@ test("ANON-199 the same for a smaller size, without thp_*", () => {
   });
 });
 
-test("ANON-210 ANON-211 ANON-213 any further reference refuses the split before anything changes", () => {
+test("ANON-210 ANON-211 ANON-213 ANON-254 any further reference refuses the split before anything changes", () => {
   for (const how of ["pin", "get"] as const) {
     const t = machine({ enabled: "always" });
     const range = t.map({ huge: 1 });

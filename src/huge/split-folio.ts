@@ -78,9 +78,10 @@ function countPassingPartial(m: HugeState, head: Pfn, order: number): void {
 function replaceZeroFilledPages(m: HugeState, head: Pfn): void {
   const { tables, frames } = m;
   if ((frames.flags[head] & PG.MLOCKED) !== 0) return;
-  forEachPteMapping(m, head, (mm, vma, slot) => {
+  forEachPteMapping(m, head, (mm, vma, slot, page) => {
     const pfn = tables.payload[slot];
     if (frames.tag[pfn] !== 0 || (vma.flags & VM.LOCKED) !== 0) return;
+    m.mmuNotifier?.invalidateRange(mm.id, page, page + 1);
     noteHiwater(mm);
     mm.rssAnon--;
     // Not through removeAnonPtes' partial bookkeeping: the folio is about to be broken up.

@@ -12,8 +12,8 @@ import type { Vma } from "./vma.ts";
 
 /** Called with the slot of a PMD entry that maps the whole folio. */
 export type PmdVisitor = (mm: Mm, vma: Vma, region: number, pmdSlot: number) => void;
-/** Called with the slot of a PTE that maps a page of the folio. */
-export type PteVisitor = (mm: Mm, vma: Vma, pteSlot: number) => void;
+/** Called with the slot of a PTE that maps a page of the folio, and the page number it translates. */
+export type PteVisitor = (mm: Mm, vma: Vma, pteSlot: number, page: number) => void;
 
 /** Visits every huge entry of the folio. The visitor may split the entry. */
 export function forEachPmdMapping(m: MmState, head: Pfn, visit: PmdVisitor): void {
@@ -33,7 +33,7 @@ export function forEachPteMapping(m: MmState, head: Pfn, visit: PteVisitor): voi
       const pfn = m.tables.payload[base + page];
       const entry = m.tables.flags[base + page];
       const isPage = (entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) === ENTRY.PRESENT;
-      if (isPage && pfn >= head && pfn <= last) visit(mm, vma, base + page);
+      if (isPage && pfn >= head && pfn <= last) visit(mm, vma, base + page, page);
     }
   });
 }

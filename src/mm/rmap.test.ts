@@ -34,7 +34,7 @@ test("ANON-130 ANON-132 PMD and PTE mappings of one folio add up page by page", 
   expect(t.kpagecount(part(range, 9, 4))).toEqual([2, 1, 1, 2]);
 });
 
-test("ANON-134 ANON-135 a pin of any page counts on the folio; a small page gets 1024 references", () => {
+test("ANON-134 ANON-135 ANON-251 a pin of any page counts on the folio; a small page gets 1024 references", () => {
   const t = machine({ enabled: "always" });
   const range = t.mapHuge();
   t.pin(part(range, 300, 1), 3);

@@ -1,10 +1,13 @@
 import { expect, test } from "vitest";
-import { PAGE_SIZE } from "../base/address.ts";
+import { PAGE_SIZE, regionOf } from "../base/address.ts";
+import { EAGAIN, ENOMEM } from "../base/errno.ts";
 import { type Kit, machine, part, type Range } from "../machine/test-kit.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
 import { PROT } from "../syscall/mmap.ts";
 import { growStack } from "./mmap.ts";
-import { VM } from "./vma.ts";
+import { ENTRY, pmdSlotOf } from "./page-tables.ts";
+import { createVma, VM } from "./vma.ts";
+import { MAX_MAP_COUNT } from "./vma-edit.ts";
 
 test("ANON-046 a flag on part splits the VMA at its edges; equal neighbours merge back", () => {
   const t = machine();
@@ -145,4 +148,35 @@ test("a stack grows down to a touch, not beyond its limit nor near another mappi
   expect(growStack(t.m, t.mm, top - 300 * PAGE_SIZE)).toBeNull();
   expect(growStack(t.m, t.mm, top - 243 * PAGE_SIZE)?.start).toBe(top - 243 * PAGE_SIZE);
   t.check();
+});
+
+test("ANON-045 out of VMAs: madvise says EAGAIN, the other calls ENOMEM, and nothing changes", () => {
+  const t = machine();
+  const range = t.map({ pages: 9 });
+  for (let i = t.mm.vmas.length; i < MAX_MAP_COUNT; i++) {
+    const start = 2 ** 41 + i * 2 * PAGE_SIZE;
+    const last = t.mm.vmas.length - 1; // the stack stays the last
+    const filler = createVma(t.mm.id, start, start + PAGE_SIZE, VM.READ, null, start / PAGE_SIZE);
+    t.mm.vmas.push(t.mm.vmas[last]);
+    t.mm.vmas[last] = filler;
+  }
+  expect(t.madvise(part(range, 3, 3), "HUGEPAGE")).toBe(-EAGAIN);
+  expect(t.mprotect(part(range, 3, 3), PROT.READ)).toBe(-ENOMEM);
+  expect(t.munmap(part(range, 3, 3))).toBe(-ENOMEM);
+  expect(t.vmas(range)).toEqual(["0+9"]);
+  expect(t.munmap(part(range, 3, 6))).toBe(-ENOMEM);
+  expect(t.munmap(range)).toBe(0);
+});
+
+test("ANON-276 all bits of a huge entry are carried to its 512 pages", () => {
+  const t = machine({ enabled: "always" });
+  const moved = t.mremap(t.mapHuge(), 512, { at: 2 ** 44 });
+  const slot = pmdSlotOf(t.m.tables, t.mm.root, regionOf(moved.start));
+  t.m.tables.flags[slot] |= ENTRY.UFFD_WP;
+  const bits = t.m.tables.flags[slot] & ~ENTRY.HUGE;
+  expect(bits & ENTRY.SOFT_DIRTY).not.toBe(0);
+  t.madvise(part(moved, 1, 1), "SEQUENTIAL");
+  const table = t.m.tables.payload[slot];
+  const ptes = t.m.tables.flags.subarray(table * 512, table * 512 + 512);
+  expect(new Set(ptes)).toEqual(new Set([bits]));
 });
