@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { TraceSink } from "../trace/trace-sink.ts";
+import type { MapCall, TraceSink } from "../trace/trace-sink.ts";
 import { createTraceWriter } from "../trace/writer.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
 
@@ -239,6 +239,39 @@ describe("compare", () => {
     const { status, stdout } = hugelab(["compare", "--", "./none"]);
     expect([status, stdout]).toEqual([2, ""]);
     expect(readdirSync(tmpdir()).filter((name) => /^hugelab-\w{6}$/.test(name))).toEqual(before);
+  });
+});
+
+describe("odd programs", () => {
+  /** The figures of "never" for a program that maps `call` and touches one page of it. */
+  function replayed(call: Pick<MapCall, "nrPages" | "backing" | "flags">, page: number) {
+    const chunks: Uint8Array[] = [];
+    const sink = createTraceWriter((chunk) => chunks.push(chunk.slice()), DEFLATE_CODEC);
+    const has = { exactTouches: true, counts: false, order: "none" } as const;
+    sink.begin({ command: ["odd"], source: "synthetic", has });
+    sink.process(0, -1, "exec");
+    sink.thread(0, 0);
+    const placement = { kind: "any" } as const;
+    sink.map(0, { ...call, mapping: 0, prot: PROT_READ_WRITE, isShared: false, placement });
+    sink.touch(0, 0, page, 1, true);
+    sink.exit(0, 0);
+    sink.end(1);
+    const ended = hugelab(["replay", "-", "--json"], { input: Buffer.concat(chunks) });
+    expect(ended.stderr).toBe("");
+    return JSON.parse(ended.stdout).setting;
+  }
+
+  test("a reservation of 16 TiB of which one page is used costs one page", () => {
+    const nrPages = 2 ** 32;
+    const backing = { kind: "anonymous" } as const;
+    const { memory, faults } = replayed({ nrPages, backing, flags: ["noreserve"] }, nrPages - 1);
+    expect([memory.peakRssBytes, faults.total]).toEqual([4096, 1]);
+  });
+
+  test("a page far into a file costs one page of cache and one of its own", () => {
+    const backing = { kind: "file", path: "/data", firstPage: 2 ** 35 - 1 } as const;
+    const { memory } = replayed({ nrPages: 1, backing, flags: [] }, 0);
+    expect(memory.peakRssBytes).toBe(4096);
   });
 });
 

@@ -28,7 +28,14 @@ import {
   sysMunmap,
 } from "../../syscall/mmap.ts";
 import { sysSetThpDisable } from "../../syscall/prctl.ts";
-import type { MapCall, PageRange, ProcessStart, TraceHeader, TraceSink } from "../trace-sink.ts";
+import type {
+  Backing,
+  MapCall,
+  PageRange,
+  ProcessStart,
+  TraceHeader,
+  TraceSink,
+} from "../trace-sink.ts";
 import { ReplayMeter } from "./replay-meter.ts";
 import {
   addressIn,
@@ -239,7 +246,7 @@ export class Replay implements TraceSink {
       }
     }
     const mark = this.meter.beforeUnmap(process);
-    const firstPage = backing.kind === "file" ? backing.firstPage : 0;
+    const firstPage = filePageOf(backing);
     const start = sysMmap(
       this.m,
       process.mm,
@@ -276,7 +283,7 @@ export class Replay implements TraceSink {
     file: Shadow["file"],
   ): void {
     const { backing } = call;
-    const firstPage = backing.kind === "file" ? backing.firstPage : 0;
+    const firstPage = filePageOf(backing);
     process.places.set(call.mapping, {
       mapping: call.mapping,
       basePage,
@@ -535,3 +542,13 @@ function countHuge(m: Machine, mm: Mm): number {
   }
   return nr;
 }
+
+/**
+ * Page of the file where a mapping begins. Offsets beyond 64 GiB wrap: the page cache is an array by offset, recorders
+ * give addresses as offsets of what is no file ([vdso]), and far parts of one file are hardly ever mapped together.
+ */
+function filePageOf(backing: Backing): number {
+  return backing.kind === "file" ? backing.firstPage % MAX_FILE_PAGES : 0;
+}
+
+const MAX_FILE_PAGES = 2 ** 24;
