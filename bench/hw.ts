@@ -8,7 +8,14 @@
 import type { Geometry } from "../src/hw/geometry.ts";
 import { createPlainTables, mapHuge, mapSmall, type PlainTables } from "../src/hw/plain-tables.ts";
 import { geometryByName } from "../src/hw/presets.ts";
-import { createTranslation, type Translation, translate } from "../src/hw/translate.ts";
+import {
+  createTranslation,
+  hwCounter,
+  resetHwCounters,
+  type Translation,
+  type TranslationMode,
+  translate,
+} from "../src/hw/translate.ts";
 import { cpuNs } from "./clock.ts";
 
 export interface BenchRow {
@@ -22,29 +29,55 @@ export interface BenchRow {
 const NR_REFERENCES = 20_000_000;
 const NR_REGIONS = 512; // 1 GiB
 /** Regions above 2^25, as mmap gives them. */
-const FIRST_REGION = 0x3fbfd00;
+const FIRST_REGION = 0x3fa0000;
+/** Above the frames of all pages mapped here. */
+const FIRST_TABLE_PFN = 4_000_000;
 const ASID = 7;
+/** Pages of the hot-set stream in order, made beforehand: their choice costs more than their translation. */
+const HOT_PAGES = makeHotPages();
 
 /** One row per stream for the geometry the floors are stated for, then the same for this kind of host without floors. */
 export function hwBench(): BenchRow[] {
   const generic = geometryByName("generic");
   return [
-    row("TLB sequential, 64 B steps", measure(generic, smallTables, sequential), 100, 300),
+    row("TLB sequential, 8 B steps", measure(generic, smallTables, sequential), 100, 300),
     row("TLB random over 1 GiB, 4K", measure(generic, smallTables, randomPages), 8, 13),
     row("TLB hot set", measure(generic, smallTables, hotSet), 25, 40),
     row("TLB random over 1 GiB, 2M", measure(generic, hugeTables, randomPages), 8, 13),
   ];
 }
 
-/** The same streams for any geometry, for tuning. */
-export function hwStreams(name: string): Record<string, number> {
-  const geometry = geometryByName(name);
-  return {
-    sequential: measure(geometry, smallTables, sequential),
-    random4k: measure(geometry, smallTables, randomPages),
-    hotSet: measure(geometry, smallTables, hotSet),
-    random2m: measure(geometry, hugeTables, randomPages),
-  };
+/** Simulated cost of random accesses by the size of the working set: PHYS-208, dependent loads, so nothing is hidden. */
+export interface ReachRow {
+  readonly megabytes: number;
+  /** Translation (ns an access) with 4K and with 2M pages. */
+  readonly smallNs: number;
+  readonly hugeNs: number;
+}
+
+/** What the model makes of the random reads of PHYS-208; docs/hardware-model.md compares. */
+export function hwReach(geometry: Geometry, mode: TranslationMode): ReachRow[] {
+  return [16, 64, 256, 1024, 4096, 8192].map((megabytes) => ({
+    megabytes,
+    smallNs: translationNs(geometry, mode, smallTables(megabytes / 2), megabytes / 2),
+    hugeNs: translationNs(geometry, mode, hugeTables(megabytes / 2), megabytes / 2),
+  }));
+}
+
+function translationNs(
+  geometry: Geometry,
+  mode: TranslationMode,
+  plain: PlainTables,
+  nrRegions: number,
+): number {
+  const t = createTranslation(geometry, 1, mode);
+  const nrReferences = 1_000_000;
+  randomPages(t, plain, nrReferences, nrRegions);
+  resetHwCounters(t);
+  randomPages(t, plain, nrReferences, nrRegions);
+  const l2Hits = hwCounter(t, "l1Misses") - hwCounter(t, "l2Misses");
+  const cycles = hwCounter(t, "walkCycles") + l2Hits * geometry.l2HitCycles;
+  return cycles / geometry.ghz / nrReferences;
 }
 
 function row(name: string, value: number, floor: number, goal: number): BenchRow {
@@ -67,40 +100,45 @@ function measure(geometry: Geometry, makeTables: () => PlainTables, stream: Stre
   return best;
 }
 
-function smallTables(): PlainTables {
-  const plain = createPlainTables(NR_REGIONS + 16, 1_000_000);
-  for (let i = 0; i < NR_REGIONS; i++) {
+function smallTables(nrRegions = NR_REGIONS): PlainTables {
+  const plain = createPlainTables(nrRegions + 16, FIRST_TABLE_PFN);
+  for (let i = 0; i < nrRegions; i++) {
     for (let pte = 0; pte < 512; pte++) mapSmall(plain, FIRST_REGION + i, pte, 1 + i * 512 + pte);
   }
   return plain;
 }
 
-function hugeTables(): PlainTables {
-  const plain = createPlainTables(16, 1_000_000);
-  for (let i = 0; i < NR_REGIONS; i++) mapHuge(plain, FIRST_REGION + i, (i + 1) * 512);
+function hugeTables(nrRegions = NR_REGIONS): PlainTables {
+  const plain = createPlainTables(32, FIRST_TABLE_PFN);
+  for (let i = 0; i < nrRegions; i++) mapHuge(plain, FIRST_REGION + i, (i + 1) * 512);
   return plain;
 }
 
-/** Every line of the gigabyte in order, over and over. */
+/** Every 8 bytes of the gigabyte in order. */
 function sequential(t: Translation, plain: PlainTables, nrReferences: number): number {
   let sum = 0;
   for (let i = 0; i < nrReferences; i++) {
-    const page = i >>> 6;
+    const page = i >>> 9;
     const region = FIRST_REGION + ((page >>> 9) & (NR_REGIONS - 1));
     sum |= translate(t, 0, plain.tables, plain.root, ASID, region, page & 511, false);
   }
   return sum;
 }
 
-/** Pages of the gigabyte at random, a third of them written. */
-function randomPages(t: Translation, plain: PlainTables, nrReferences: number): number {
+/** Pages of 1 GiB (or another power of two of regions) at random, one in four written. */
+function randomPages(
+  t: Translation,
+  plain: PlainTables,
+  nrReferences: number,
+  nrRegions = NR_REGIONS,
+): number {
   let sum = 0;
   let x = 0x12345679;
   for (let i = 0; i < nrReferences; i++) {
     x ^= x << 13;
     x ^= x >>> 17;
     x ^= x << 5;
-    const region = FIRST_REGION + ((x >>> 9) & (NR_REGIONS - 1));
+    const region = FIRST_REGION + ((x >>> 9) & (nrRegions - 1));
     const isWrite = (x & 0x30000000) === 0;
     sum |= translate(t, 0, plain.tables, plain.root, ASID, region, x & 511, isWrite);
   }
@@ -110,23 +148,21 @@ function randomPages(t: Translation, plain: PlainTables, nrReferences: number): 
 /** Nine of ten references go to 48 pages spread over the gigabyte, the others to 2000. */
 function hotSet(t: Translation, plain: PlainTables, nrReferences: number): number {
   let sum = 0;
-  let x = 0x12345679;
   for (let i = 0; i < nrReferences; i++) {
+    const page = HOT_PAGES[i & (HOT_PAGES.length - 1)]!;
+    const region = FIRST_REGION + (page >>> 9);
+    sum |= translate(t, 0, plain.tables, plain.root, ASID, region, page & 511, false);
+  }
+  return sum;
+}
+
+function makeHotPages(): Int32Array {
+  let x = 0x12345679;
+  return Int32Array.from({ length: 1 << 18 }, () => {
     x ^= x << 13;
     x ^= x >>> 17;
     x ^= x << 5;
     const which = (x >>> 8) % 10 === 0 ? (x >>> 12) % 2000 : (x >>> 12) % 48;
-    const page = Math.imul(which, 40503) & (NR_REGIONS * 512 - 1);
-    sum |= translate(
-      t,
-      0,
-      plain.tables,
-      plain.root,
-      ASID,
-      FIRST_REGION + (page >>> 9),
-      page & 511,
-      false,
-    );
-  }
-  return sum;
+    return Math.imul(which, 40503) & (NR_REGIONS * 512 - 1);
+  });
 }

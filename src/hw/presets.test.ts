@@ -83,6 +83,16 @@ test.each([
   expect(choice.because).not.toBe("");
 });
 
+test("a virtual CPU is translated in two dimensions, with less of the shared cache", () => {
+  const bare = geometryForCpu(amd(25, 17));
+  const guest = geometryForCpu(`${amd(25, 17)}flags\t\t: fpu vme hypervisor lahf_lm\n`);
+
+  expect(bare.mode).toEqual({ kind: "native" });
+  expect(guest.mode).toEqual({ kind: "nested", hostPage: "4k" });
+  expect(guest.geometry).toEqual({ ...bare.geometry, tableShare: 0.25 });
+  expect(guest.because).toMatch(/virtual machine/);
+});
+
 test("a geometry that does not exist is refused with those that do", () => {
   expect(() => geometryByName("zen9")).toThrow(UsageError);
   expect(() => geometryByName("zen9")).toThrow(/zen4, zen5/);

@@ -8,6 +8,7 @@
 
 import { UsageError } from "../base/usage-error.ts";
 import type { CacheShape, Geometry, TlbLevel, TlbShape } from "./geometry.ts";
+import type { TranslationMode } from "./translate.ts";
 
 const KB = 1024;
 const MB = 1024 * 1024;
@@ -32,9 +33,9 @@ function cache(sizeBytes: number, nrWays: number, cycles: number): CacheShape {
   return { sizeBytes, nrWays, cycles };
 }
 
-const INTEL_WALK_CACHES = { pgd: full(2), pud: full(4), pmd: full(32) };
-const AMD_WALK_CACHES = { pgd: full(4), pud: full(16), pmd: full(64) };
-const ARM_WALK_CACHES = { pgd: full(4), pud: full(8), pmd: full(32) };
+const INTEL_WALK_CACHES = { pgd: full(2), pud: full(4), pmd: tlb(32, 4) };
+const AMD_WALK_CACHES = { pgd: full(4), pud: tlb(16, 4), pmd: tlb(64, 4) };
+const ARM_WALK_CACHES = { pgd: full(4), pud: full(8), pmd: tlb(32, 4) };
 const NESTED_TLB = full(32);
 
 const INTEL_SOURCE =
@@ -195,8 +196,16 @@ export function geometryByName(name: string): Geometry {
 /** A choice and why, for the report. */
 export interface GeometryChoice {
   readonly geometry: Geometry;
+  /** Nested if the CPU says that it is a virtual one; the host's page size is then a guess. */
+  readonly mode: TranslationMode;
   readonly because: string;
 }
+
+/** The choice without regard to virtual machines. */
+type CoreChoice = Pick<GeometryChoice, "geometry" | "because">;
+
+/** In a virtual machine neighbours hold most of the shared cache: fitted to PHYS-208, docs/hardware-model.md. */
+const GUEST_TABLE_SHARE = 0.25;
 
 /** Cores by vendor, family and ranges of models as CPUID numbers them; `last` is inclusive. */
 interface ModelRange {
@@ -254,8 +263,20 @@ const NAME_PATTERNS: readonly (readonly [RegExp, Geometry])[] = [
   [/Neoverse[- ]V2/i, NEOVERSE_V2],
 ];
 
-/** The geometry for the CPU that the text of /proc/cpuinfo describes (its first CPU); the default if unknown. Pure. */
+/** The hardware that the text of /proc/cpuinfo (its first CPU) describes; the default geometry if unknown. Pure. */
 export function geometryForCpu(cpuinfo: string): GeometryChoice {
+  const { geometry, because } = coreForCpu(cpuinfo);
+  if (!(fieldOf(cpuinfo, "flags") ?? "").split(" ").includes("hypervisor")) {
+    return { geometry, mode: { kind: "native" }, because };
+  }
+  return {
+    geometry: { ...geometry, tableShare: GUEST_TABLE_SHARE },
+    mode: { kind: "nested", hostPage: "4k" },
+    because: `${because}; a virtual machine, its host taken to use 4K pages`,
+  };
+}
+
+function coreForCpu(cpuinfo: string): CoreChoice {
   return (
     byArmPart(fieldOf(cpuinfo, "CPU implementer"), fieldOf(cpuinfo, "CPU part")) ??
     byModel(
@@ -270,7 +291,7 @@ export function geometryForCpu(cpuinfo: string): GeometryChoice {
   );
 }
 
-function byArmPart(implementer: string | null, part: string | null): GeometryChoice | null {
+function byArmPart(implementer: string | null, part: string | null): CoreChoice | null {
   if (Number(implementer) !== 0x41) return null;
   const geometry = ARM_PARTS.get(Number(part));
   return geometry ? { geometry, because: `CPU part ${part} is ${geometry.name}` } : null;
@@ -280,7 +301,7 @@ function byModel(
   vendor: string | null,
   familyText: string | null,
   modelText: string | null,
-): GeometryChoice | null {
+): CoreChoice | null {
   if (familyText === null || modelText === null) return null;
   const [family, model] = [Number(familyText), Number(modelText)];
   const range = MODEL_RANGES.find(
@@ -293,7 +314,7 @@ function byModel(
   return { geometry, because };
 }
 
-function byModelName(name: string): GeometryChoice | null {
+function byModelName(name: string): CoreChoice | null {
   const found = NAME_PATTERNS.find(([pattern]) => pattern.test(name));
   return found ? { geometry: found[1], because: `its name says ${found[1].name}` } : null;
 }

@@ -66,13 +66,17 @@ function touchLine(level: LineLevel, line: number, pfn: number): boolean {
   const { tags, nrWays } = level;
   const first = (line & level.setMask) * nrWays;
   if (tags[first] === pfn) return true;
-  const last = first + nrWays - 1;
-  let way = first + 1;
-  while (way < last && tags[way] !== pfn) way++;
-  const isHit = way <= last && tags[way] === pfn;
-  for (let to = Math.min(way, last); to > first; to--) tags[to] = tags[to - 1]!;
+  const end = first + nrWays;
+  // Each tag passed moves one place on, into the one before it: found or not, the line then stands first.
+  let passed = tags[first]!;
   tags[first] = pfn;
-  return isHit;
+  for (let way = first + 1; way < end; way++) {
+    const tag = tags[way]!;
+    tags[way] = passed;
+    if (tag === pfn) return true;
+    passed = tag;
+  }
+  return false;
 }
 
 /** Forgets every line of these caches, the shared level included. */

@@ -1,7 +1,7 @@
 /**
  * The order of use of a fully associative array with many ways: a ring through its rows and a hash to find them.
  *
- * Owns:  the links; keys and values are columns of the Tlb it belongs to. Behaves as ordered ways would (tlb.ts), in
+ * Owns:  the links; names and values are words of the Tlb it belongs to. Behaves as ordered ways would (tlb.ts), in
  *        constant time: a core's 64 to 96 ways are too many to shift.
  * Units: a row is an entry 0..nrEntries-1. Rows that hold nothing stand at the old end of the ring, outside the hash.
  */
@@ -9,8 +9,10 @@
 import { assert } from "../base/assert.ts";
 
 const NO_ROW = -1;
-/** Key of an entry that holds nothing; no key is negative. */
-export const EMPTY_KEY = -2;
+/** Words of a way in Tlb.ways: two for its name, one for its value. */
+export const WORDS = 3;
+/** Second word of a way that holds nothing; no name has it. */
+export const EMPTY = -1;
 /** 2^32 / golden ratio: spreads neighbouring pages over the buckets. */
 const HASH_FACTOR = 0x9e3779b1;
 
@@ -23,9 +25,9 @@ export interface FullWays {
   readonly younger: Int16Array;
   /** First row of a hash chain, or NO_ROW. Rows: buckets. */
   readonly bucket: Int16Array;
-  /** Next row of the chain, or NO_ROW. Rows: those that hold a key. */
+  /** Next row of the chain, or NO_ROW. Rows: those that hold a name. */
   readonly chain: Int16Array;
-  /** Bucket of the row's key. Rows: those that hold a key. */
+  /** Bucket of the row's name. Rows: those that hold one. */
   readonly bucketOfRow: Int16Array;
   readonly hashShift: number;
 }
@@ -46,7 +48,7 @@ export function createFull(nrEntries: number): FullWays {
   return full;
 }
 
-/** Forgets every key; the owner empties the key column. */
+/** Forgets every name; the owner empties its words. */
 export function clearFull(full: FullWays): void {
   const nrEntries = full.older.length;
   full.bucket.fill(NO_ROW);
@@ -57,18 +59,27 @@ export function clearFull(full: FullWays): void {
   }
 }
 
-/** Row of a key, now the latest; or -1. */
-export function lookupFull(full: FullWays, keys: Float64Array, key: number, index: number): number {
-  if (keys[full.head] === key) return full.head;
+/** Row of a name (two words), now the latest; or -1. */
+export function lookupFull(
+  full: FullWays,
+  ways: Int32Array,
+  zero: number,
+  one: number,
+  index: number,
+): number {
+  const { head } = full;
+  if (ways[head * WORDS] === zero && ways[head * WORDS + 1] === one) return head;
   let row = full.bucket[bucketOf(full, index)]!;
-  while (row !== NO_ROW && keys[row] !== key) row = full.chain[row]!;
+  while (row !== NO_ROW && (ways[row * WORDS] !== zero || ways[row * WORDS + 1] !== one)) {
+    row = full.chain[row]!;
+  }
   if (row === NO_ROW) return NO_ROW;
   moveBeforeHead(full, row);
   full.head = row;
   return row;
 }
 
-/** Makes the oldest row (`full.younger[full.head]`) the latest, under another key's index. */
+/** Makes the oldest row (`full.younger[full.head]`) the latest, under another name's index. */
 export function insertFull(full: FullWays, row: number, isHeld: boolean, index: number): void {
   if (isHeld) unchain(full, row);
   const bucket = bucketOf(full, index);
@@ -79,7 +90,7 @@ export function insertFull(full: FullWays, row: number, isHeld: boolean, index: 
   full.head = row;
 }
 
-/** The row's key is gone: it leaves the hash and becomes the oldest. */
+/** The row's name is gone: it leaves the hash and becomes the oldest. */
 export function dropFull(full: FullWays, row: number): void {
   unchain(full, row);
   // Turning the ring makes a head that goes the oldest row.

@@ -171,7 +171,7 @@ export function translate(
     (c.lastWritable === 1 || !isWrite)
   ) {
     c.counters[ACCESSES]! += 1;
-    return TRANSLATED.L1 + c.lastHugeBit;
+    return c.lastHugeBit; // with TRANSLATED.L1, 0
   }
   return lookUp(c, tables, root, asid, region, pteIndex, isWrite);
 }
@@ -245,17 +245,18 @@ function walkAndFill(
   held: number,
   isL1Hit: boolean,
 ): number {
+  assert(asid >= 0 && asid <= MAX_ASID, "an address space number does not fit a TLB name");
   const w = c.walker;
   const slot = walk(w, tables, root, asid, region, pteIndex);
   if (held >= 0) dropPage(c, asid, region, pteIndex);
   if (slot < 0) return countFault(c, TRANSLATED.NOT_PRESENT);
-  const flags = tables.flags[slot]!;
+  const { flags } = w;
   if (isWrite && (flags & ENTRY.WRITE) === 0) return countFault(c, TRANSLATED.NOT_WRITABLE);
 
   const wanted = isWrite ? ENTRY.YOUNG | ENTRY.DIRTY : ENTRY.YOUNG;
   if ((flags & wanted) !== wanted) tables.flags[slot] = flags | wanted;
   const writable = (flags & ENTRY.WRITE) !== 0 && ((flags | wanted) & ENTRY.DIRTY) !== 0 ? 1 : 0;
-  const hugeBit = fill(c, tables, asid, region, pteIndex, writable);
+  const hugeBit = fill(c, asid, region, pteIndex, writable);
 
   const { counters } = c;
   counters[ACCESSES]! += 1;
@@ -272,20 +273,19 @@ function walkAndFill(
 /** Puts what the walker found into both levels, which do not hold it; returns HUGE_BIT or 0. */
 function fill(
   c: CpuTranslation,
-  tables: PageTables,
   asid: number,
   region: number,
   pteIndex: number,
   writable: number,
 ): number {
-  const { slot, lastLevel } = c.walker;
-  if (lastLevel === 2 && c.keepsHuge) {
-    const value = tables.payload[slot]! * 2 + writable;
+  const w = c.walker;
+  if (w.lastLevel === 2 && c.keepsHuge) {
+    const value = w.payload * 2 + writable;
     insertTlb(c.l2Huge, asid, region, HUGE_PART, value);
     insertTlb(c.l1Huge, asid, region, HUGE_PART, value);
     return TRANSLATED.HUGE_BIT;
   }
-  const value = pagePfn(tables, slot, lastLevel, pteIndex) * 2 + writable;
+  const value = pagePfn(w, pteIndex) * 2 + writable;
   insertTlb(c.l2Small, asid, region, pteIndex * 2, value);
   insertTlb(c.l1Small, asid, region, pteIndex * 2, value);
   return 0;
@@ -315,7 +315,6 @@ function remember(
 
 /** Forgets the translations of one page on all CPUs, of either size, and the space's upper entries, as INVLPG does. */
 export function flushPage(t: Translation, asid: number, region: number, pteIndex: number): void {
-  assert(asid >= 0 && asid <= MAX_ASID, "an address space number does not fit a TLB key");
   for (const c of t.cpus) {
     dropPage(c, asid, region, pteIndex);
     dropWalkCaches(c.walker, asid);

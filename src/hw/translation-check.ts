@@ -7,8 +7,7 @@
 
 import { addrOf } from "../base/address.ts";
 import { ENTRY, type PageTables, pmdSlotOf } from "../mm/page-tables.ts";
-import { asidOfKey, HUGE_PART, partOfKey, regionOfKey, type Tlb } from "./tlb.ts";
-import { EMPTY_KEY } from "./tlb-full.ts";
+import { HUGE_PART, heldTranslations, type Tlb } from "./tlb.ts";
 import type { Translation } from "./translate.ts";
 
 /**
@@ -45,20 +44,13 @@ interface HeldEntry {
 }
 
 function entriesOf(tlb: Tlb): HeldEntry[] {
-  const entries: HeldEntry[] = [];
-  tlb.keys.forEach((key, row) => {
-    if (key === EMPTY_KEY) return;
-    const part = partOfKey(key);
-    const value = tlb.values[row]!;
-    entries.push({
-      asid: asidOfKey(key),
-      region: regionOfKey(key),
-      pteIndex: part === HUGE_PART ? -1 : part / 2,
-      pfn: Math.floor(value / 2),
-      isWritable: value % 2 === 1,
-    });
-  });
-  return entries;
+  return heldTranslations(tlb).map(({ asid, region, part, value }) => ({
+    asid,
+    region,
+    pteIndex: part === HUGE_PART ? -1 : part / 2,
+    pfn: Math.floor(value / 2),
+    isWritable: value % 2 === 1,
+  }));
 }
 
 function coexisting(held: readonly HeldEntry[]): string[] {

@@ -33,6 +33,9 @@ export interface Walker {
   readonly startCycles: number;
   /** Of the last walk: slot of the entry that translates, or -1. */
   slot: number;
+  /** Of the last walk: payload and flags of its last entry. */
+  payload: number;
+  flags: number;
   /** Of the last walk: level of its last entry, 1 or 2 if it translates. */
   lastLevel: number;
   /** References that the last walk would have made without any cache. */
@@ -56,6 +59,8 @@ export function createWalker(
     host: hostPage === null ? null : createHostWalker(geometry, hostPage),
     startCycles: geometry.walkStartCycles,
     slot: -1,
+    payload: 0,
+    flags: 0,
     lastLevel: 0,
     nrColdReferences: 0,
     nrReferences: 0,
@@ -103,19 +108,25 @@ export function walk(
       }
     }
   }
+  // Each of these may be a cache miss of the host; read together, the misses overlap.
+  w.payload = payload[slot]!;
+  w.flags = flags[slot]!;
   w.lastLevel = lastLevel;
-  w.slot = lastLevel <= 2 && isAccessibleLeaf(flags[slot]!, lastLevel) ? slot : -1;
+  w.slot = lastLevel <= 2 && isAccessibleLeaf(w.flags, lastLevel) ? slot : -1;
 
   const firstLevel = firstLevelOf(w, asid, region, lastLevel);
-  w.nrReferences = 0;
-  w.cycles = w.startCycles;
-  if (firstLevel === 4) readEntry(w, tables, root, region >>> 18);
-  if (firstLevel >= 3 && lastLevel <= 3) readEntry(w, tables, pudTable, (region >>> 9) & 511);
-  if (firstLevel >= 2 && lastLevel <= 2) readEntry(w, tables, pmdTable, region & 511);
-  if (lastLevel === 1) readEntry(w, tables, pteTable, pteIndex);
-  keepUpperEntries(w, asid, region, firstLevel, lastLevel);
+  let cycles = w.startCycles;
+  if (firstLevel === 4) cycles += readEntry(w, tables, root, region >>> 18);
+  if (firstLevel >= 3 && lastLevel <= 3) {
+    cycles += readEntry(w, tables, pudTable, (region >>> 9) & 511);
+  }
+  if (firstLevel >= 2 && lastLevel <= 2) cycles += readEntry(w, tables, pmdTable, region & 511);
+  if (lastLevel === 1) cycles += readEntry(w, tables, pteTable, pteIndex);
+  if (firstLevel > lastLevel) keepUpperEntries(w, asid, region, firstLevel, lastLevel);
+  w.cycles = cycles;
+  w.nrReferences = firstLevel - lastLevel + 1;
   w.nrColdReferences = 5 - lastLevel;
-  if (w.host !== null) finishNested(w, w.host, tables, pteIndex);
+  if (w.host !== null) finishNested(w, w.host, pteIndex);
   return w.slot;
 }
 
@@ -158,19 +169,18 @@ function keepEntry(cache: Tlb, asid: number, prefix: number): void {
   insertTlb(cache, asid, prefix, 0, 0);
 }
 
-function readEntry(w: Walker, tables: PageTables, table: number, index: number): void {
+/** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
+function readEntry(w: Walker, tables: PageTables, table: number, index: number): number {
   const pfn = tables.pfn[table]!;
-  // In a guest the table's own address is guest-physical and must be translated first.
-  if (w.host !== null) w.cycles += readHost(w.host, w.caches, pfn);
-  w.cycles += readLine(w.caches, pfn, index);
-  w.nrReferences++;
+  const hostCycles = w.host === null ? 0 : readHost(w.host, w.caches, pfn);
+  return hostCycles + readLine(w.caches, pfn, index);
 }
 
 /** Translates the page's own guest-physical address and adds the host's references. */
-function finishNested(w: Walker, host: HostWalker, tables: PageTables, pteIndex: number): void {
+function finishNested(w: Walker, host: HostWalker, pteIndex: number): void {
   w.nrColdReferences *= host.nrLevels + 1;
   if (w.slot >= 0) {
-    w.cycles += readHost(host, w.caches, pagePfn(tables, w.slot, w.lastLevel, pteIndex));
+    w.cycles += readHost(host, w.caches, pagePfn(w, pteIndex));
     w.nrColdReferences += host.nrLevels;
   }
   w.nrReferences += host.nrReferences;
@@ -178,9 +188,9 @@ function finishNested(w: Walker, host: HostWalker, tables: PageTables, pteIndex:
   commitHost(host);
 }
 
-/** Frame of the 4K page that a leaf at `slot` maps for `pteIndex`. */
-export function pagePfn(tables: PageTables, slot: number, level: number, pteIndex: number): number {
-  return level === 2 ? tables.payload[slot]! + pteIndex : tables.payload[slot]!;
+/** Frame of the 4K page `pteIndex` that the leaf of the last walk maps. */
+export function pagePfn(w: Walker, pteIndex: number): number {
+  return w.lastLevel === 2 ? w.payload + pteIndex : w.payload;
 }
 
 /** Drops the upper entries of one address space: any INVLPG does, whatever its address. */
