@@ -272,7 +272,7 @@ export function geometryForCpu(cpuinfo: string): GeometryChoice {
   return {
     geometry: { ...geometry, tableShare: GUEST_TABLE_SHARE },
     mode: { kind: "nested", hostPage: "4k" },
-    because: `${because}; a virtual machine, its host taken to use 4K pages`,
+    because: `${because}, in a virtual machine`,
   };
 }
 
