@@ -57,7 +57,7 @@ export interface ReachRow {
 
 /** What the model makes of the random reads of PHYS-208; docs/hardware-model.md compares. */
 export function hwReach(geometry: Geometry, mode: TranslationMode): ReachRow[] {
-  return [16, 64, 256, 1024, 4096, 8192].map((megabytes) => ({
+  return [64, 128, 256, 512, 1024, 2048, 4096, 8192].map((megabytes) => ({
     megabytes,
     smallNs: translationNs(geometry, mode, smallTables(megabytes / 2), megabytes / 2),
     hugeNs: translationNs(geometry, mode, hugeTables(megabytes / 2), megabytes / 2),
@@ -71,7 +71,7 @@ function translationNs(
   nrRegions: number,
 ): number {
   const t = createTranslation(geometry, 1, mode);
-  const nrReferences = 1_000_000;
+  const nrReferences = 300_000;
   randomPages(t, plain, nrReferences, nrRegions);
   resetHwCounters(t);
   randomPages(t, plain, nrReferences, nrRegions);
