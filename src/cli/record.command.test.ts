@@ -4,7 +4,7 @@
  * Every program maps a region of a length no other mapping has, so that it is found in the recording by its length.
  */
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createLogSink, type LoggedCall } from "../trace/log-sink.ts";
 import { createTraceReader } from "../trace/reader.ts";
@@ -464,4 +464,75 @@ describe.skipIf(!isPossible)("hugelab record", () => {
     expect(readdirSync(place)).toEqual([]);
     expect(existsSync(output)).toBe(false);
   });
+
+  const HUGELAB = resolve(import.meta.dirname, "../../dist/hugelab.mjs");
+  const isBuilt = existsSync(HUGELAB);
+  if (!isBuilt) console.log("the command itself is not tested here: npm run build first");
+
+  test.skipIf(!isBuilt)(
+    "the program's output is its own, ours is on stderr; its status comes back",
+    () => {
+      const output = join(folder, "echo.hlt");
+      const words = ["record", "-o", output, "--no-plain-run", "--", "sh", "-c", "cat; exit 9"];
+
+      const run = spawnSync(process.execPath, [HUGELAB, ...words], {
+        input: "in",
+        encoding: "utf8",
+      });
+
+      expect([run.stdout, run.status]).toEqual(["in", 9]);
+      expect(run.stderr).toMatch(/^hugelab: .*echo\.hlt: .* MB, .* s, .* 2 processes\n$/);
+    },
+  );
+
+  test.skipIf(!isBuilt)("Ctrl-C ends the program and keeps what was recorded", async () => {
+    const program = compiled(
+      "endless",
+      `int main() { volatile char *p = map(1237); put(p, 0, 300); puts("ready"); fflush(stdout); for (;;) put(p, 0, 300); }`,
+    );
+    const output = join(folder, "endless.hlt");
+    const words = ["record", "-q", "-o", output, "--no-plain-run", "--", program];
+
+    const child = spawn(process.execPath, [HUGELAB, ...words], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    child.stdout.once("data", () => child.kill("SIGINT"));
+    const status = await new Promise((done) => child.on("close", done));
+
+    const calls = read(output);
+    expect(touchesOf(calls, mappingOf(calls, 1237))).toEqual([[0, 0, 300, "write"]]);
+    expect((calls[0][1] as TraceHeader).notes).toContain("ended early: interrupted");
+    expect(status).toBe(128 + 15);
+    expect(readdirSync(folder).filter((name) => name.startsWith("endless.hlt"))).toEqual([
+      "endless.hlt",
+    ]);
+  });
+
+  /** A file system of 100 kB in a mount namespace of its own. */
+  const FULL_DISK = "mount -t tmpfs -o size=100k none full && ";
+  const canMount =
+    spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "none", tmpdir()]).status === 0;
+
+  test.skipIf(!isBuilt || !canMount)(
+    "a full disk is one line, nothing is left behind, and the exit is 3",
+    () => {
+      const program = compiled(
+        "random",
+        `int main() { volatile char *p = map(1237); for (int i = 0; i < 3000000; i++) p[rand() % 1237 * 4096] = 1; return 0; }`,
+      );
+      mkdirSync(join(folder, "full"));
+      const words = `record -o full/t.hlt --no-plain-run --full -- ${program}`;
+      const command = `${process.execPath} ${HUGELAB} ${words}; echo status $?; ls full | wc -l`;
+
+      const run = spawnSync("unshare", ["-m", "sh", "-c", FULL_DISK + command], {
+        cwd: folder,
+        encoding: "utf8",
+      });
+
+      expect(run.stdout).toBe("status 3\n0\n");
+      expect(run.stderr).toBe(
+        "hugelab: full/t.hlt cannot be written: the disk is full; nothing was left behind\n",
+      );
+    },
+  );
 });
