@@ -64,6 +64,12 @@ const TICKS_APART = 1 << 16;
 const SEEN_READ = 1;
 const SEEN_WRITE = 2;
 
+/** What each letter of an access does to its page; 0 for bytes that are none. */
+const ACCESS_BITS = Uint8Array.from({ length: 256 }, (_, byte) => {
+  if (byte === LETTER_L) return SEEN_READ;
+  return byte === LETTER_S || byte === LETTER_M ? SEEN_WRITE : 0;
+});
+
 /** Rows of the translation of recent pages. */
 const NR_ROWS = 4096;
 
@@ -78,6 +84,8 @@ const LOADER_END = 0x4035;
 
 class LackeyImporter implements TraceReader, PageFates {
   private readonly sink: TraceSink;
+  /** Behind the checks of `sink`: accesses need none, as each was translated by the book and is in the window. */
+  private readonly unchecked: TraceSink;
   private readonly name: string;
   private readonly book: AddressBook;
   private readonly calls: LackeyCalls;
@@ -112,6 +120,7 @@ class LackeyImporter implements TraceReader, PageFates {
 
   constructor(sink: TraceSink, name: string) {
     this.name = name;
+    this.unchecked = sink;
     this.sink = createValidatingSink(sink, () => this.place());
     this.book = createAddressBook(this.sink);
     this.calls = new LackeyCalls(this.book, this.sink, this, () => this.place());
@@ -219,27 +228,26 @@ class LackeyImporter implements TraceReader, PageFates {
         nrInstructions++;
         continue;
       }
-      const letter = (word >> 8) & 0xff;
-      const isData = letter === LETTER_L || letter === LETTER_S || letter === LETTER_M;
-      if ((word & 0xff00ff) !== WORD_DATA || !isData) break;
+      const bits = ACCESS_BITS[(word >> 8) & 0xff];
+      if ((word & 0xff00ff) !== WORD_DATA || bits === 0) break;
 
-      let comma = at + 11;
-      let page = (digitOf(word >>> 24) << 16) | fourDigits(view.getInt32(at + 4, true));
-      if (bytes[comma] !== COMMA) {
-        comma += 2;
-        if (bytes[comma] !== COMMA) break;
-        page = (page << 8) | (digitOf(bytes[at + 8]) << 4) | digitOf(bytes[at + 9]);
-      }
+      // 8 or 10 digits, without a branch: which of them is hard to foretell.
+      const notComma = bytes[at + 11] ^ COMMA;
+      const isLong = (notComma | -notComma) >>> 31;
+      const comma = at + 11 + 2 * isLong;
+      if (bytes[comma] !== COMMA || bytes[comma + 1] >> 4 !== 3) break;
+      const five = (digitOf(word >>> 24) << 16) | fourDigits(view.getInt32(at + 4, true));
+      const two = (digitOf(bytes[at + 8]) << 4) | digitOf(bytes[at + 9]);
+      const page = (five << (8 * isLong)) | (two & -isLong);
+
       // An access reaches the next page only from the last 16 bytes if it is smaller than 10, from the last 100 else.
-      const isLate = bytes[comma - 3] === LETTER_F;
-      if (bytes[comma + 1] >> 4 !== 3) break;
+      const late = bytes[comma - 3] ^ LETTER_F;
       let next = comma + 3;
       if (bytes[comma + 2] !== NEWLINE) {
         next++;
-        if (bytes[comma + 3] !== NEWLINE || isLate) break;
-      } else if (isLate && bytes[comma - 2] === LETTER_F) break;
+        if (bytes[comma + 3] !== NEWLINE || late === 0) break;
+      } else if ((late | (bytes[comma - 2] ^ LETTER_F)) === 0) break;
 
-      const bits = letter === LETTER_L ? SEEN_READ : SEEN_WRITE;
       if (page === runAt) {
         runCount++;
         runBits |= bits;
@@ -356,7 +364,7 @@ class LackeyImporter implements TraceReader, PageFates {
     const bits = this.runBits;
     const seen = this.rowSeen[row];
     if ((seen & SEEN_WRITE) === 0 && (seen & bits) !== bits) this.firstTouch(row, at);
-    this.sink.access(THREAD, mapping, page, this.runCount, (bits & SEEN_WRITE) !== 0);
+    this.unchecked.access(THREAD, mapping, page, this.runCount, (bits & SEEN_WRITE) !== 0);
     if (this.nrInstructions - this.toldTick >= TICKS_APART) this.tellTime();
   }
 
