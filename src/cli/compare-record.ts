@@ -17,9 +17,10 @@ const DEFAULTS: Omit<RecordRequest, "command" | "output"> = {
   intervalTicks: 0,
   windowAccesses: 200_000,
   sampleEvery: 10_000_000,
+  programOutput: "stderr",
 };
 
-/** Runs the program under the recorder; its own output goes where it always goes. */
+/** Runs the program under the recorder; its own output goes to stderr, since stdout is for the report. */
 export async function recordForCompare(
   command: readonly string[],
   cleanup: Cleanup,

@@ -234,6 +234,13 @@ describe("compare", () => {
     expect(hugelab([...args, "-q"]).stderr).toBe("");
   });
 
+  test("records a program whose own output does not mix with the result", () => {
+    const { status, stdout, stderr } = hugelab(["compare", "--json", "--", "/bin/echo", "hello"]);
+    if (status === 3) return expect(stderr).toMatch(/gcc|qemu/);
+    expect([status, stderr]).toEqual([0, expect.stringContaining("hello")]);
+    expect(JSON.parse(stdout).trace.header.command).toEqual(["/bin/echo", "hello"]);
+  });
+
   test("a program that cannot be started is a mistake, and nothing is left behind", () => {
     const before = readdirSync(tmpdir()).filter((name) => /^hugelab-\w{6}$/.test(name));
     const { status, stdout } = hugelab(["compare", "--", "./none"]);

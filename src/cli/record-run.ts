@@ -34,6 +34,8 @@ export interface RecordRequest {
   readonly windowAccesses: number;
   /** Accesses from one window's begin to the next; equal to windowAccesses: everything is in one. */
   readonly sampleEvery: number;
+  /** Where the program's own output goes: "stderr" where stdout is for results. Default: where ours goes. */
+  readonly programOutput?: "stdout" | "stderr";
 }
 
 /** Who watches. */
@@ -130,7 +132,7 @@ async function run(
       program,
       ...request.command,
     ],
-    { stdio: ["inherit", "inherit", "inherit", "pipe"] },
+    { stdio: ["inherit", request.programOutput === "stderr" ? 2 : "inherit", "inherit", "pipe"] },
   );
   // The program gets the terminal's Ctrl-C itself; a signal to this process alone must reach it too.
   const stop = () => void child.kill("SIGTERM");
