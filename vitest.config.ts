@@ -12,6 +12,8 @@ export default defineConfig({
           include: ["src/**/*.test.ts"],
           exclude: ["src/**/*.command.test.ts", "src/**/*.live.test.ts"],
           testTimeout: 20_000,
+          // The engine has no module-level state (the tidy check holds it), so files may share their modules.
+          isolate: false,
         },
       },
       { test: { name: "scripts", include: ["scripts/**/*.test.mjs"] } },
