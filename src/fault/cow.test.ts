@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import { machine, of, part } from "../machine/test-kit.ts";
+import { createFile, fileTag } from "../shmem/page-cache.ts";
+import { MAP, sysMmap } from "../syscall/mmap.ts";
 
 test("ANON-157 after the child has exited the parent takes its huge page over without a copy", () => {
   const t = machine({ enabled: "always" });
@@ -240,3 +242,30 @@ test("a shared small page is copied for the first writer and reused by the last"
   expect(t.write(of(child, range))).toBe("reuse 4k");
   expect(t.pfns(of(child, range))).toEqual([pfn]);
 });
+
+test("a copy has the contents of its original: small pages, huge pages, files", () => {
+  for (const profile of ["linux-6.18", "seed-2011"]) {
+    const t = machine({ enabled: "always", profile });
+    const huge = t.map({ huge: 1 });
+    const small = t.map({ pages: 8 });
+    t.fill(huge);
+    t.fill(small);
+    const file = createFile(t.m, "file", "/lib/x");
+    const flags = MAP.PRIVATE | MAP.FIXED;
+    const at = 2 ** 43;
+    sysMmap(t.m, t.mm, { address: at, length: 8 * 4096, prot: 3, flags, file, offset: 3 * 4096 });
+    const mapped = { mm: t.mm, start: at, nrPages: 8 };
+    const child = t.fork();
+    for (const range of [huge, small, mapped]) {
+      const before = range === mapped ? fileContents(file.id) : t.contents(range);
+      expect(t.madvise(of(child, range), "POPULATE_WRITE")).toBe(0); // copies without writing
+      expect(t.contents(of(child, range))).toEqual(before);
+      const shared = new Set(t.pfns(range));
+      expect(t.pfns(of(child, range)).some((pfn) => shared.has(pfn))).toBe(false);
+    }
+  }
+});
+
+function fileContents(fileId: number): number[] {
+  return Array.from({ length: 8 }, (_, i) => fileTag(fileId, 3 + i));
+}

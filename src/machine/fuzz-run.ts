@@ -66,7 +66,7 @@ export const STEP_WEIGHTS = {
   hugeAdvice: 4,
   forkAdvice: 1,
   otherAdvice: 1,
-  populate: 3,
+  populate: 5,
   brk: 2,
   stack: 1,
   fork: 4,
@@ -450,9 +450,11 @@ export class FuzzRun {
     this.advise(p, first, nr, advice[step.variant % advice.length]);
   }
 
+  /** Faults that write nothing: what is copied must keep its contents. */
   populate(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
-    this.advise(p, first, nr, step.variant % 2 === 0 ? MADV.POPULATE_READ : MADV.POPULATE_WRITE);
+    const first = this.place(p, step);
+    const { nr } = this.range(step);
+    this.advise(p, first, nr, step.variant % 3 === 0 ? MADV.POPULATE_READ : MADV.POPULATE_WRITE);
   }
 
   private advise(p: Process, first: number, nr: number, advice: number): void {
