@@ -47,6 +47,7 @@ const redis = "redis-server --port 7797 --bind 127.0.0.1 --save '' --disable-thp
 const python = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], {
   encoding: "utf8",
 }).stdout.trim();
+const qemu = spawnSync("sh", ["-c", "command -v qemu-x86_64"], { encoding: "utf8" }).stdout.trim();
 const programs = [
   { name: "gzip of 5 MB", command: "gzip -kfc text" },
   { name: "python3, 1 M keys", command: `${python} dict.py` },
@@ -60,7 +61,7 @@ function cpuSeconds(program, isRecorded) {
   rmSync(times, { force: true });
   const timed = (path) => `#!/bin/bash\nTIMEFORMAT='%U %S'\n{ time ${path} ; } 2>>${times}\n`;
   if (isRecorded) {
-    writeFileSync(wrapper, timed('/usr/bin/qemu-x86_64 "$@" 2>/dev/null'), { mode: 0o755 });
+    writeFileSync(wrapper, timed(`${qemu} "$@" 2>/dev/null`), { mode: 0o755 });
     const driver = program.driver ? ["--driver", program.driver] : [];
     const words = ["record", "-o", "r.hlt", "--no-plain-run", ...driver, "--", "sh", "-c"];
     const env = { ...process.env, PATH: `${folder}:${process.env.PATH}` };

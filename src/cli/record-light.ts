@@ -52,6 +52,7 @@ export async function recordLight(
       'install Debian\'s package "linux-perf"',
     );
   }
+  const output = new RecordOutput(request.output);
   if (request.nrPlainRuns > 0 && !isInputRepeatable()) {
     watcher.note(
       "no plain run: standard input is a pipe, read only once; give a file or </dev/null",
@@ -62,7 +63,6 @@ export async function recordLight(
     ? await plainRun({ launcher, program, command, driver: "", nrRuns: nrPlainRuns })
     : undefined;
   const folder = mkdtempSync(join(tmpdir(), "hugelab-light-"));
-  const output = new RecordOutput(request.output);
   try {
     const startMs = performance.now();
     const data = join(folder, "perf.data");

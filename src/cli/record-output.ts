@@ -8,7 +8,17 @@
  * Errors: NotPossibleHere if the file cannot be written; `failure` keeps the first error of the calls in between.
  */
 
-import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { UsageError } from "../base/usage-error.ts";
 import type { TraceHeader, TraceSink } from "../trace/trace-sink.ts";
 import { createTraceWriter } from "../trace/writer.ts";
 import { DEFLATE_CODEC } from "./block-codec.ts";
@@ -26,8 +36,16 @@ export class RecordOutput {
   private header: Uint8Array = new Uint8Array(0);
   private size = 0;
 
-  /** Creates the temporary file. Throws NotPossibleHere. */
+  /** Removes the temporary file if the process ends in between. */
+  private readonly onExit = () => this.discard();
+
+  /** Creates the temporary file. Throws NotPossibleHere, or UsageError for what is no file. */
   constructor(path: string) {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat !== undefined && !stat.isFile()) {
+      const found = stat.isDirectory() ? "a folder" : "a device or pipe";
+      throw new UsageError(path, found, "a file to write the recording to");
+    }
     this.path = path;
     this.temporary = `${path}.tmp-${process.pid}`;
     this.sink = createTraceWriter((chunk) => this.write(chunk), DEFLATE_CODEC);
@@ -36,6 +54,7 @@ export class RecordOutput {
     } catch (error) {
       throw cannotWrite(path, error);
     }
+    process.on("exit", this.onExit);
   }
 
   begin(header: TraceHeader): void {
@@ -53,6 +72,7 @@ export class RecordOutput {
       fsyncSync(this.file);
       closeSync(this.file);
       renameSync(this.temporary, this.path);
+      process.off("exit", this.onExit);
       return this.size;
     } catch (error) {
       this.discard();
@@ -62,6 +82,7 @@ export class RecordOutput {
 
   /** Leaves nothing behind. */
   discard(): void {
+    process.off("exit", this.onExit);
     try {
       closeSync(this.file);
     } catch {

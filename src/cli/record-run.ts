@@ -61,11 +61,10 @@ export async function recordProgram(
 ): Promise<RecordResult> {
   const program = findProgram(request.command[0]);
   const recorder = findRecorder();
-  const plain = await plainRunOf(request, recorder, program, watcher);
-  const header = headerOf(request, recorder, plain, []);
-
+  // Before the plain runs: a file that cannot be written should be said at once.
   const output = new RecordOutput(request.output);
-  output.begin(header);
+  const plain = await plainRunOf(request, recorder, program, watcher);
+  output.begin(headerOf(request, recorder, plain, []));
   const startMs = performance.now();
   const converter = new RecordConverter(output.sink, () => {
     watcher.progress(converter.summary, performance.now() - startMs);

@@ -461,6 +461,9 @@ describe.skipIf(!isPossible)("hugelab record", () => {
       name: "NotPossibleHere",
       message: expect.stringContaining("its folder does not exist"),
     });
+    for (const output of [folder, "/dev/null"]) {
+      await expect(recorded(["true"], { output })).rejects.toMatchObject({ name: "UsageError" });
+    }
     expect(readdirSync(place)).toEqual([]);
     expect(existsSync(output)).toBe(false);
   });
