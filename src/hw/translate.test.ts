@@ -16,6 +16,7 @@ import {
   flushCpu,
   flushPage,
   flushRegion,
+  HW_COUNTER,
   hwCounter,
   hwCounters,
   nrCpusIn,
@@ -365,6 +366,7 @@ test("a run of accesses counts as so many, and as none if it faults", () => {
     translateRun(t, 0, plain.tables, plain.root, 5, 3, pteIndex, true, 1000);
 
   expect([run(8), run(7), run(7)]).toEqual([NOT_PRESENT, WALKED, L1]);
+  expect(t.cpus[0]!.counters[HW_COUNTER.accesses]).toBe(2000);
   expect(hwCounters(t)).toMatchObject({ accesses: 2000, l1Misses: 1, faultWalks: 1 });
 });
 
