@@ -386,6 +386,26 @@ describe.skipIf(!isPossible)("hugelab record", () => {
     expect(result.status).toBe(137);
   });
 
+  test("children killed at any moment leave a whole recording, and the parent's touches exact", async () => {
+    const program = compiled(
+      "killer",
+      `int main() { for (int i = 0; i < 20; i++) { pid_t c = fork();
+        if (c == 0) for (;;) { volatile char *p = map(64); put(p, 0, 64); munmap((void *)p, 64 * 4096); }
+        volatile char *q = map(1237 + i); put(q, 0, 200); usleep(5000 + i * 137); kill(c, SIGKILL);
+        put(q, 0, 200); madvise((void *)q, 50 * 4096, MADV_DONTNEED); put(q, 0, 200); waitpid(c, 0, 0); } return 0; }`,
+    );
+
+    const { calls, result } = await recorded([program]);
+
+    expect(result.status).toBe(0);
+    for (let i = 0; i < 20; i++) {
+      expect(calls).toContainEqual(["exit", 1 + i, 256 + 9]);
+      const own = touchesOf(calls, mappingOf(calls, 1237 + i)).filter(([thread]) => thread === 0);
+      const nrPages = own.reduce((sum, run) => sum + run[2], 0);
+      expect([nrPages, own.every((run) => run[3] === "write")]).toEqual([200 + 50, true]);
+    }
+  });
+
   test("a driver runs beside the program and its end ends the program", async () => {
     const program = compiled(
       "server",
