@@ -71,6 +71,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     anonVmas: [null],
     freeAnonVmaIds: [],
     files: [null],
+    unmappedFiles: [],
     zeroPfn,
     hugeZero: { pfn: NO_PFN, refcount: 0 },
     deferredLength: new Int32Array(phys.memcgs.length * config.nrNodes),

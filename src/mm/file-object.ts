@@ -20,6 +20,11 @@ export interface FileObject {
   nrVmas: number;
 }
 
+/** One VMA of a file is gone. An object without VMAs is noted, so that its owner can drop it. */
+export function dropFileVma(unmapped: FileObject[], file: FileObject | null): void {
+  if (file !== null && --file.nrVmas === 0) unmapped.push(file);
+}
+
 /** Frame that caches a page, or NO_PFN. */
 export function cachedPage(file: FileObject, index: number): Pfn {
   return index < file.pages.length ? file.pages[index] : 0;

@@ -8,6 +8,7 @@ import { type Addr, alignUp, PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import type { AddressPlan } from "./address-choice.ts";
 import { unlinkAnonVmas } from "./anon-vma.ts";
+import { dropFileVma } from "./file-object.ts";
 import { LEVEL_PGD, NO_TABLE } from "./page-tables.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import { allocTableRow, freeTableRow } from "./table-alloc.ts";
@@ -60,7 +61,7 @@ export function destroyMm(m: MmState, mm: Mm): void {
   }
   for (const vma of vmas) {
     unlinkAnonVmas(m, vma);
-    if (vma.file !== null) vma.file.nrVmas--;
+    dropFileVma(m.unmappedFiles, vma.file);
   }
   vmas.length = 0;
   mm.lastVma = null;

@@ -79,8 +79,10 @@ export interface MmState extends PhysState {
   /** By id from 1; null where released. */
   readonly anonVmas: (AnonVma | null)[];
   readonly freeAnonVmaIds: number[];
-  /** By id from 1. */
+  /** By id from 1; null where a shared memory object is gone. */
   readonly files: (FileObject | null)[];
+  /** Files that lost their last VMA and may have got another since; emptied by shmem/. */
+  readonly unmappedFiles: FileObject[];
   /** The shared 4 KiB page of zeroes. */
   readonly zeroPfn: Pfn;
   readonly hugeZero: HugeZero;

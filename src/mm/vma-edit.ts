@@ -8,6 +8,7 @@
 import { type Addr, HUGE_SIZE, isAligned, PAGE_SIZE, regionOf } from "../base/address.ts";
 import { ENOMEM, type Err } from "../base/errno.ts";
 import { areAnonVmasCompatible, copyChain, unlinkAnonVmas } from "./anon-vma.ts";
+import { dropFileVma } from "./file-object.ts";
 import { pmdSlotOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd } from "./pmd.ts";
 import type { Mm, MmState } from "./state.ts";
@@ -31,7 +32,7 @@ export function removeVma(m: MmState, mm: Mm, vma: Vma): void {
 
 function forgetVma(m: MmState, mm: Mm, vma: Vma): void {
   unlinkAnonVmas(m, vma);
-  if (vma.file !== null) vma.file.nrVmas--;
+  dropFileVma(m.unmappedFiles, vma.file);
   if (mm.lastVma === vma) mm.lastVma = null;
 }
 

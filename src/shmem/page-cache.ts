@@ -72,11 +72,12 @@ function store(file: FileObject, index: number, pfn: Pfn): void {
   file.nrCached++;
 }
 
-/** Drops an object that nobody maps any more, with its pages. Regular files stay cached. */
+/** Drops shared memory that nobody maps any more, with its pages. Regular files stay cached. */
 export function releaseUnusedShmem(m: HugeState): void {
-  for (const file of m.files) {
-    if (file === null || file.kind !== "shmem" || file.nrVmas > 0 || file.nrCached === 0) continue;
+  for (let file = m.unmappedFiles.pop(); file !== undefined; file = m.unmappedFiles.pop()) {
+    if (file.kind !== "shmem" || file.nrVmas > 0) continue;
     for (let index = 0; index < file.pages.length; index++) dropPage(m, file, index);
+    m.files[file.id] = null;
   }
 }
 
