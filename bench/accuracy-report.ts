@@ -5,16 +5,21 @@
  * Targets: peak RSS within 3 %, the ratio of run times within 5 percentage points.
  */
 
-import type { ComparisonResult, SettingResult } from "../src/lab/result.ts";
 import type { MeasuredPair } from "./measure.ts";
 import type { AccuracyProgram } from "./programs.ts";
 
 export interface Predicted {
-  readonly result: ComparisonResult;
-  readonly never: SettingResult;
-  readonly always: SettingResult;
-  /** Predicted run time with THP always through that without; null if the recording has no plain run. */
+  /** The cost table, as reports name it. */
+  readonly costs: string;
+  readonly never: PredictedSetting;
+  readonly always: PredictedSetting;
+  /** Predicted CPU time with THP always through that without; null if the recording has no plain run. */
   readonly ratio: number | null;
+}
+
+export interface PredictedSetting {
+  readonly peakRssBytes: number;
+  readonly faults: number;
 }
 
 export interface Comparison {
@@ -79,7 +84,7 @@ export function accuracyMarkdown(
 
 function sectionOf(comparisons: readonly Comparison[], conditions: string): string {
   const nrRounds = comparisons[0]?.measured.nrRounds ?? 0;
-  const costs = comparisons[0]?.predicted?.result.machine.costs;
+  const costs = comparisons[0]?.predicted?.costs;
   const rows = comparisons.map((comparison) => `| ${cellsOf(comparison).join(" | ")} |`);
   return [
     `Measured on ${conditions}. Medians of ${nrRounds} interleaved rounds; ratios are medians of the rounds' own ratios, by CPU`,
@@ -99,7 +104,7 @@ function sectionOf(comparisons: readonly Comparison[], conditions: string): stri
 function cellsOf({ program, measured, predicted }: Comparison): string[] {
   const rss = (key: "never" | "always") => {
     const found = measured[key].peakRssBytes;
-    const expected = predicted?.[key].memory.peakRssBytes;
+    const expected = predicted?.[key].peakRssBytes;
     return expected === undefined
       ? ["", megabytes(found), ""]
       : [megabytes(expected), megabytes(found), marked(expected / found - 1, RSS_TARGET, "%")];
@@ -120,7 +125,7 @@ function cellsOf({ program, measured, predicted }: Comparison): string[] {
 function describeRun({ program, measured, predicted }: Comparison): string {
   const { never, always } = measured;
   const faults = (key: "never" | "always") =>
-    predicted ? `${predicted[key].faults.total} predicted, ` : "";
+    predicted ? `${predicted[key].faults} predicted, ` : "";
   return (
     `- **${program.name}** (${program.character}): ${Math.round(never.cpuMs)} ms of CPU without huge pages, ` +
     `${Math.round(always.cpuMs)} ms with; faults ${faults("never")}${never.minorFaults} measured without, ` +
@@ -135,8 +140,8 @@ function verdictOf(comparisons: readonly Comparison[]): string {
           {
             name: program.name,
             rssOff: Math.max(
-              Math.abs(predicted.never.memory.peakRssBytes / measured.never.peakRssBytes - 1),
-              Math.abs(predicted.always.memory.peakRssBytes / measured.always.peakRssBytes - 1),
+              Math.abs(predicted.never.peakRssBytes / measured.never.peakRssBytes - 1),
+              Math.abs(predicted.always.peakRssBytes / measured.always.peakRssBytes - 1),
             ),
             ratioOff:
               predicted.ratio === null ? null : Math.abs(predicted.ratio - measured.cpuRatio),
