@@ -49,10 +49,10 @@ const COLUMNS = [
 /** For the terminal. */
 export function accuracyTable(comparisons: readonly Comparison[]): string {
   const lines = [COLUMNS.map((column) => column as string), ...comparisons.map(cellsOf)];
-  const widths = COLUMNS.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)));
+  const widths = COLUMNS.map((_, i) => Math.max(...lines.map((line) => line[i].length)));
   return lines
     .map((line) =>
-      line.map((cell, i) => cell.padStart(i === 0 ? 0 : widths[i]!).padEnd(widths[i]!)).join("  "),
+      line.map((cell, i) => cell.padStart(i === 0 ? 0 : widths[i]).padEnd(widths[i])).join("  "),
     )
     .join("\n");
 }

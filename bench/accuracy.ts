@@ -48,7 +48,7 @@ async function main(args: readonly string[]): Promise<number> {
     const comparisons = programs.map(
       (program, i): Comparison => ({
         program,
-        measured: measured[i]!,
+        measured: measured[i],
         predicted: options.measuresOnly ? null : predict(program, folder),
       }),
     );

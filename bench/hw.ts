@@ -149,7 +149,7 @@ function randomPages(
 function hotSet(t: Translation, plain: PlainTables, nrReferences: number): number {
   let sum = 0;
   for (let i = 0; i < nrReferences; i++) {
-    const page = HOT_PAGES[i & (HOT_PAGES.length - 1)]!;
+    const page = HOT_PAGES[i & (HOT_PAGES.length - 1)];
     const region = FIRST_REGION + (page >>> 9);
     sum |= translate(t, 0, plain.tables, plain.root, ASID, region, page & 511, false);
   }

@@ -15,7 +15,7 @@ import { type BenchRow, row, tableOf } from "./row.ts";
 
 function main(args: readonly string[]): number {
   if (args[0] === "--part") {
-    process.stdout.write(JSON.stringify(runPart(args[1]!, Number(args[2]))));
+    process.stdout.write(JSON.stringify(runPart(args[1], Number(args[2]))));
     return 0;
   }
   const only = args.includes("--only") ? args[args.indexOf("--only") + 1] : undefined;

@@ -95,13 +95,13 @@ export function measurePairs(
     always.push(launch(program, folder, "asis"));
     if (round % 2 === 1) never.push(launch(program, folder, "never"));
   }
-  const cpuRatios = never.map((run, i) => cpuMs(always[i]!) / cpuMs(run));
+  const cpuRatios = never.map((run, i) => cpuMs(always[i]) / cpuMs(run));
   return {
     nrRounds,
     never: mediansOf(never),
     always: mediansOf(always),
     cpuRatio: median(cpuRatios),
-    wallRatio: median(never.map((run, i) => always[i]!.wallMs / run.wallMs)),
+    wallRatio: median(never.map((run, i) => always[i].wallMs / run.wallMs)),
     cpuRatioSpread: halfQuartileDistance(cpuRatios),
   };
 }
@@ -139,6 +139,6 @@ function mediansOf(runs: readonly Run[]): Measured {
 
 function halfQuartileDistance(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))];
   return (at(0.75) - at(0.25)) / 2;
 }

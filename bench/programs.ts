@@ -53,7 +53,7 @@ export function accuracyPrograms(): { present: AccuracyProgram[]; missing: strin
   const present: AccuracyProgram[] = [];
   const missing: string[] = [];
   for (const program of PROGRAMS) {
-    const path = findOnPath(program.command[0]!);
+    const path = findOnPath(program.command[0]);
     if (path === null) missing.push(`${program.name} (${program.command[0]})`);
     else present.push({ ...program, command: [path, ...program.command.slice(1)] });
   }

@@ -54,7 +54,7 @@ function replay(text: LackeyText): number {
       machine: DEFAULT_MACHINE,
       geometry: geometryByName("generic"),
       mode: { kind: "native" },
-      costs: COST_TABLES[0]!,
+      costs: COST_TABLES[0],
     },
     "bench",
   );

@@ -57,7 +57,7 @@ function holds(figure: number, target: Target): boolean {
 /** The middle value; of an even number the lower middle. NaN of nothing. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted.length === 0 ? Number.NaN : sorted[(sorted.length - 1) >> 1]!;
+  return sorted.length === 0 ? Number.NaN : sorted[(sorted.length - 1) >> 1];
 }
 
 /** The table for people. */
@@ -75,12 +75,12 @@ export function tableOf(rows: readonly BenchRow[]): string {
       verdict(r),
     ]),
   ];
-  const widths = cells[0]!.map((_, i) => Math.max(...cells.map((line) => line[i]!.length)));
+  const widths = cells[0].map((_, i) => Math.max(...cells.map((line) => line[i].length)));
   return cells
     .map((line) =>
       line
         .map((cell, i) =>
-          i === 0 || i === 2 || i === 7 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!),
+          i === 0 || i === 2 || i === 7 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]),
         )
         .join("  ")
         .trimEnd(),

@@ -64,7 +64,7 @@ export function pushSequence(ring: IntRing, first: number, end: number, step: nu
 
 /** Takes the first member of a ring that is not empty. */
 export function popHead(ring: IntRing): number {
-  const value = ring.slots[ring.head]!;
+  const value = ring.slots[ring.head];
   ring.head = (ring.head + 1) & (ring.slots.length - 1);
   ring.size--;
   return value;
@@ -73,12 +73,12 @@ export function popHead(ring: IntRing): number {
 /** Takes the last member of a ring that is not empty. */
 export function popTail(ring: IntRing): number {
   ring.size--;
-  return ring.slots[(ring.head + ring.size) & (ring.slots.length - 1)]!;
+  return ring.slots[(ring.head + ring.size) & (ring.slots.length - 1)];
 }
 
 /** Member number `index`, counted from the first. */
 export function ringAt(ring: IntRing, index: number): number {
-  return ring.slots[(ring.head + index) & (ring.slots.length - 1)]!;
+  return ring.slots[(ring.head + index) & (ring.slots.length - 1)];
 }
 
 function grow(ring: IntRing): void {

@@ -9,7 +9,7 @@ import { chooseCosts, storeCosts, storedCostsPath, thisHost } from "./calibrate-
 import { costsFrom, type Measurement } from "./calibrate-table.ts";
 
 const HOST = { cpu: "A CPU", kernel: "6.18.0", isVirtual: true };
-const BASE = COST_TABLES[0]!.name;
+const BASE = COST_TABLES[0].name;
 
 function measured(name: string, median: number): Measurement {
   return { name, unit: "ns", n: 9, p10: median * 0.9, median, p90: median * 1.1 };
@@ -60,7 +60,7 @@ test("a difference that drowned in noise, and what was not measured, come from t
   expect(json.figures.splitFolioPage).toBeUndefined();
   expect(json.figures.faultAnon).toBeUndefined();
   const table = parseCostTable(json, COST_TABLES);
-  expect(table.figures.faultAnon.ns).toBe(COST_TABLES[0]!.figures.faultAnon.ns);
+  expect(table.figures.faultAnon.ns).toBe(COST_TABLES[0].figures.faultAnon.ns);
   expect(table.figures.faultAnon.source).toContain(BASE);
   expect(table.figures.splitPmd).toMatchObject({ ns: 12_000 });
 });

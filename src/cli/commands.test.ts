@@ -9,7 +9,7 @@ test.each(COMMANDS)(
     (await entry.load())(program);
     const [command, ...others] = program.commands;
     expect(others).toEqual([]);
-    expect([command!.name(), command!.summary()]).toEqual([entry.name, entry.summary]);
+    expect([command.name(), command.summary()]).toEqual([entry.name, entry.summary]);
   },
 );
 
@@ -19,7 +19,7 @@ test.each(COMMANDS)(
     const program = new Command();
     (await load())(program);
     const [command] = program.commands;
-    expect(command!.description()).not.toBe("");
-    expect(command!.options.filter((option) => option.description === "")).toEqual([]);
+    expect(command.description()).not.toBe("");
+    expect(command.options.filter((option) => option.description === "")).toEqual([]);
   },
 );

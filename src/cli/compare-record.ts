@@ -41,5 +41,5 @@ export async function recordForCompare(
     },
   ).finally(() => progress.end());
   if (status !== 0) terminal.note(`the program ended with status ${status}`);
-  return { path, name: command[0]!.split("/").at(-1)!, format: "hugelab" };
+  return { path, name: command[0].split("/").at(-1)!, format: "hugelab" };
 }

@@ -197,7 +197,7 @@ async function runComparison(run: ComparisonRun): Promise<void> {
   const progress = terminal.startProgress("compare");
   const draw = () => {
     const done = shares.reduce((sum, share) => sum + share, 0) / shares.length;
-    const active = settings.filter((_, i) => shares[i]! > 0 && shares[i]! < 1).map((s) => s.name);
+    const active = settings.filter((_, i) => shares[i] > 0 && shares[i] < 1).map((s) => s.name);
     progress.update(done, active.join(" "));
   };
   try {

@@ -59,7 +59,7 @@ export function completedCommands(program: Command): readonly CompletedCommand[]
   const listed = (name: string) =>
     CATALOGUES.find((catalogue) => catalogue.name === name)!
       .items()
-      .map((item) => item.name!);
+      .map((item) => item.name);
   const values: Readonly<Record<string, readonly string[]>> = {
     "--set": KNOBS.map((knob) => `${knob.name}=`),
     "--setting": listed("presets"),

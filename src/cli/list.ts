@@ -56,7 +56,7 @@ function listText(catalogue: Catalogue, options: ListOptions, paint: Paint): str
   );
   const line = (texts: readonly string[]) =>
     texts
-      .map((text, i) => (i === texts.length - 1 ? text : text.padEnd(widths[i]!)))
+      .map((text, i) => (i === texts.length - 1 ? text : text.padEnd(widths[i])))
       .join("  ")
       .trimEnd();
   const rows = items.map((item) => line(columns.map((column) => item[column] ?? "")));

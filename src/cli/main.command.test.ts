@@ -140,7 +140,7 @@ describe("mistakes are one line and status 2", () => {
   test("damage, truncation, foreign files and emptiness are told apart, with the offset", () => {
     const good = readFileSync(trace);
     const damaged = Buffer.from(good);
-    damaged[good.length >> 1] = damaged[good.length >> 1]! ^ 0xff;
+    damaged[good.length >> 1] = damaged[good.length >> 1] ^ 0xff;
     const cases: [string, Buffer, RegExp][] = [
       ["damaged.hlt", damaged, /^hugelab: damaged\.hlt: byte \d+: /],
       ["cut.hlt", good.subarray(0, good.length - 9), /^hugelab: cut\.hlt: byte \d+: .*cut off/],
@@ -185,7 +185,7 @@ describe("compare", () => {
     const [one, two] = ["1", "2"].map((jobs) =>
       hugelab(["compare", "fill.hlt", "--json", "-j", jobs]),
     );
-    expect(one!.stdout).toBe(two!.stdout);
+    expect(one.stdout).toBe(two.stdout);
   });
 
   test("reads stdin", () => {

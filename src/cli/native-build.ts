@@ -64,7 +64,7 @@ function contentKey(sourcePath: string, flags: readonly string[]): string {
     const text = readFileSync(path, "utf8");
     hash.update(`\0${basename(path)}\0${text}`);
     for (const include of text.matchAll(/^#include "(.+)"$/gm)) {
-      const included = join(dirname(path), include[1]!);
+      const included = join(dirname(path), include[1]);
       if (!paths.includes(included)) paths.push(included);
     }
   }

@@ -170,7 +170,7 @@ function withBegin(sink: TraceSink, begin: (header: TraceHeader) => void): Trace
   return new Proxy(sink, {
     get: (target, name) => {
       if (name === "begin") return begin;
-      const method = target[name as keyof TraceSink] as (...args: never[]) => void;
+      const method = target[name as keyof TraceSink];
       return method.bind(target);
     },
   });

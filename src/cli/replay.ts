@@ -124,7 +124,7 @@ function replayOnce(
     } finally {
       progress.end();
     }
-    return outcomes[0]!;
+    return outcomes[0];
   });
 }
 
@@ -151,7 +151,7 @@ async function render(
   terminal: Terminal,
 ): Promise<string> {
   const { trace, machine, notModelled } = result;
-  const setting = result.settings[0]!;
+  const setting = result.settings[0];
   const document = {
     schema: "hugelab.replay",
     version: 1,

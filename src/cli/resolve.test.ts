@@ -94,7 +94,7 @@ describe("the settings of a comparison", () => {
   test("keep their own knobs against those of the file", () => {
     const given = { config: config("set: { thp.enabled: always }\n") };
     const { value } = resolveCompareSettings(sources(given));
-    expect(value[0]!.knobs["thp.enabled"]).toBe("never");
+    expect(value[0].knobs["thp.enabled"]).toBe("never");
   });
 });
 

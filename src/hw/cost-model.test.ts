@@ -19,7 +19,7 @@ import {
 } from "./cost-model.ts";
 import { builtInCosts, COST_TABLES } from "./cost-tables.ts";
 
-const zen4 = COST_TABLES[0]!;
+const zen4 = COST_TABLES[0];
 const price = (counts: Partial<Record<CostName, number>>): number => {
   const events = createCostEvents();
   for (const [name, count] of Object.entries(counts)) events[COST[name as CostName]] = count;

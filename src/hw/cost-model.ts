@@ -277,28 +277,28 @@ export function pricesOf(table: CostTable): Float64Array {
 
 /** What one fault that maps a folio of `order` takes (ns): 0 a 4K page, 9 a PMD, between them mTHP (PHYS-180, 184, 187). */
 export function anonFaultNs(prices: Float64Array, order: number): number {
-  if (order === 0) return prices[COST.faultAnon]!;
-  if (order === 9) return prices[COST.faultHuge]! + prices[COST.clearHuge]!;
-  return prices[COST.faultLarge]! + prices[COST.clearLargePage]! * 2 ** order;
+  if (order === 0) return prices[COST.faultAnon];
+  if (order === 9) return prices[COST.faultHuge] + prices[COST.clearHuge];
+  return prices[COST.faultLarge] + prices[COST.clearLargePage] * 2 ** order;
 }
 
 /** Counts the events of one anonymous fault of `order`, so that costNs gives anonFaultNs. */
 export function countAnonFault(events: Float64Array, order: number): void {
   if (order === 0) {
-    events[COST.faultAnon]! += 1;
+    events[COST.faultAnon] += 1;
   } else if (order === 9) {
-    events[COST.faultHuge]! += 1;
-    events[COST.clearHuge]! += 1;
+    events[COST.faultHuge] += 1;
+    events[COST.clearHuge] += 1;
   } else {
-    events[COST.faultLarge]! += 1;
-    events[COST.clearLargePage]! += 2 ** order;
+    events[COST.faultLarge] += 1;
+    events[COST.clearLargePage] += 2 ** order;
   }
 }
 
 /** Time (ns) of all counted events. */
 export function costNs(prices: Float64Array, events: Float64Array): number {
   let sum = 0;
-  for (let i = 0; i < NR_COSTS; i++) sum += prices[i]! * events[i]!;
+  for (let i = 0; i < NR_COSTS; i++) sum += prices[i] * events[i];
   return sum;
 }
 
@@ -315,8 +315,8 @@ export function costParts(table: CostTable, events: Float64Array): CostShare[] {
   const shares: CostShare[] = [];
   for (const part of COST_PARTS) {
     const terms = COST_NAMES.filter(
-      (name) => COST_MEANINGS[name].part === part && events[COST[name]]! > 0,
-    ).map((name) => termOf(table, name, events[COST[name]]!));
+      (name) => COST_MEANINGS[name].part === part && events[COST[name]] > 0,
+    ).map((name) => termOf(table, name, events[COST[name]]));
     if (terms.length === 0) continue;
     terms.sort((a, b) => b.ns - a.ns);
     shares.push({

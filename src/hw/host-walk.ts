@@ -68,7 +68,7 @@ export function readHost(host: HostWalker, caches: TableCaches, gpfn: number): n
 function firstLevel(host: HostWalker, gpfn: number, leafLevel: number): number {
   for (let level = leafLevel + 1; level <= 4; level++) {
     const prefix = prefixOf(gpfn, level);
-    if (lookupTlb(host.walkCaches[level]!, 0, prefix, 0) >= 0) return level - 1;
+    if (lookupTlb(host.walkCaches[level], 0, prefix, 0) >= 0) return level - 1;
   }
   return 4;
 }
@@ -77,11 +77,11 @@ function firstLevel(host: HostWalker, gpfn: number, leafLevel: number): number {
 export function commitHost(host: HostWalker): void {
   const leafLevel = 5 - host.nrLevels;
   for (let i = 0; i < host.nrPending; i++) {
-    const gpfn = host.pending[i]!;
+    const gpfn = host.pending[i];
     const page = gpfn >>> host.pageShift;
     keep(host.tlb, page >>> 9, (page & 511) * 2);
     for (let level = leafLevel + 1; level <= 4; level++) {
-      keep(host.walkCaches[level]!, prefixOf(gpfn, level), 0);
+      keep(host.walkCaches[level], prefixOf(gpfn, level), 0);
     }
   }
   host.nrPending = 0;

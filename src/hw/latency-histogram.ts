@@ -27,7 +27,7 @@ export function createLatencyHistogram(): LatencyHistogram {
 /** Counts `count` values of `ns` (at least 0). */
 export function recordLatency(histogram: LatencyHistogram, ns: number, count = 1): void {
   assert(ns >= 0, "a latency is negative or not a number");
-  histogram.counts[bucketOf(ns)]! += count;
+  histogram.counts[bucketOf(ns)] += count;
   histogram.nrValues += count;
   histogram.sumNs += ns * count;
   if (ns > histogram.maxNs && count > 0) histogram.maxNs = ns;
@@ -38,7 +38,7 @@ export function latencyQuantile(histogram: LatencyHistogram, q: number): number 
   const wanted = Math.max(1, Math.ceil(q * histogram.nrValues));
   let seen = 0;
   for (let bucket = 0; bucket < NR_BUCKETS; bucket++) {
-    seen += histogram.counts[bucket]!;
+    seen += histogram.counts[bucket];
     if (seen >= wanted) return Math.min(upperEndOf(bucket), histogram.maxNs);
   }
   return histogram.maxNs;
@@ -46,7 +46,7 @@ export function latencyQuantile(histogram: LatencyHistogram, q: number): number 
 
 /** Adds the values of `from` to `to`. */
 export function mergeLatencies(to: LatencyHistogram, from: LatencyHistogram): void {
-  for (let bucket = 0; bucket < NR_BUCKETS; bucket++) to.counts[bucket]! += from.counts[bucket]!;
+  for (let bucket = 0; bucket < NR_BUCKETS; bucket++) to.counts[bucket] += from.counts[bucket];
   to.nrValues += from.nrValues;
   to.sumNs += from.sumNs;
   to.maxNs = Math.max(to.maxNs, from.maxNs);

@@ -49,7 +49,7 @@ export function pmdSlot(plain: PlainTables, region: number): number {
 
 /** Slot of a page's PTE; its table must exist. */
 export function pteSlot(plain: PlainTables, region: number, pteIndex: number): number {
-  return plain.tables.payload[pmdSlot(plain, region)]! * 512 + pteIndex;
+  return plain.tables.payload[pmdSlot(plain, region)] * 512 + pteIndex;
 }
 
 function tableBelow(plain: PlainTables, root: number, region: number): number {
@@ -68,7 +68,7 @@ function childOf(tables: PageTables, slot: number, level: number): number {
     tables.payload[slot] = addTable(tables, level);
     tables.flags[slot] = ENTRY.PRESENT | ENTRY.TABLE | ENTRY.WRITE;
   }
-  return tables.payload[slot]!;
+  return tables.payload[slot];
 }
 
 function addTable(tables: PageTables, level: number): number {

@@ -41,7 +41,7 @@ test("a reference costs what the nearest level that holds its line costs", () =>
   );
   fc.assert(
     fc.property(reads, (list) => {
-      const caches = createTableCaches(SMALL, 1)[0]!;
+      const caches = createTableCaches(SMALL, 1)[0];
       const [near, far] = [naiveLevel(64, 2), naiveLevel(128, 4)];
       for (const { pfn, index } of list) {
         const line = pfn * 64 + Math.floor(index / 8);
@@ -56,11 +56,11 @@ test("eight entries share a line, and CPUs share the last level only", () => {
   const [one, two] = createTableCaches(SMALL, 2);
 
   const costs = [
-    readLine(one!, 3, 8),
-    readLine(one!, 3, 15),
-    readLine(one!, 3, 16),
-    readLine(two!, 3, 8),
-    readLine(two!, 3, 8),
+    readLine(one, 3, 8),
+    readLine(one, 3, 15),
+    readLine(one, 3, 16),
+    readLine(two, 3, 8),
+    readLine(two, 3, 8),
   ];
 
   expect(costs).toEqual([100, 5, 100, 20, 5]);

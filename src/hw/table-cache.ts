@@ -32,7 +32,7 @@ export interface TableCaches {
 /** The caches of each CPU; all share their last level. */
 export function createTableCaches(geometry: Geometry, nrCpus: number): TableCaches[] {
   const shapes = geometry.caches;
-  const last = createLevel(shapes[shapes.length - 1]!, geometry.tableShare);
+  const last = createLevel(shapes[shapes.length - 1], geometry.tableShare);
   return Array.from({ length: nrCpus }, () => ({
     levels: [...shapes.slice(0, -1).map((shape) => createLevel(shape, geometry.tableShare)), last],
     memoryCycles: memoryCycles(geometry),
@@ -56,7 +56,7 @@ export function readLine(caches: TableCaches, pfn: number, index: number): numbe
   const { levels } = caches;
   for (let i = 0; i < levels.length; i++) {
     // A miss has already put the line into the levels passed.
-    if (touchLine(levels[i]!, line, pfn)) return levels[i]!.cycles;
+    if (touchLine(levels[i], line, pfn)) return levels[i].cycles;
   }
   return caches.memoryCycles;
 }
@@ -68,10 +68,10 @@ function touchLine(level: LineLevel, line: number, pfn: number): boolean {
   if (tags[first] === pfn) return true;
   const end = first + nrWays;
   // Each tag passed moves one place on, into the one before it: found or not, the line then stands first.
-  let passed = tags[first]!;
+  let passed = tags[first];
   tags[first] = pfn;
   for (let way = first + 1; way < end; way++) {
-    const tag = tags[way]!;
+    const tag = tags[way];
     tags[way] = passed;
     if (tag === pfn) return true;
     passed = tag;

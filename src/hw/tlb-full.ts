@@ -69,7 +69,7 @@ export function lookupFull(
 ): number {
   const { head } = full;
   if (ways[head * WORDS] === zero && ways[head * WORDS + 1] === one) return head;
-  let row = full.bucket[bucketOf(full, index)]!;
+  let row = full.bucket[bucketOf(full, index)];
   while (row !== NO_ROW && (ways[row * WORDS] !== zero || ways[row * WORDS + 1] !== one)) {
     row = full.chain[row]!;
   }
@@ -103,8 +103,8 @@ function bucketOf(full: FullWays, index: number): number {
 }
 
 function unchain(full: FullWays, row: number): void {
-  const bucket = full.bucketOfRow[row]!;
-  let at = full.bucket[bucket]!;
+  const bucket = full.bucketOfRow[row];
+  let at = full.bucket[bucket];
   if (at === row) {
     full.bucket[bucket] = full.chain[row]!;
     return;
@@ -116,9 +116,9 @@ function unchain(full: FullWays, row: number): void {
 /** To between the oldest row and the head: the oldest, and the latest once the head is set to it. */
 function moveBeforeHead(full: FullWays, row: number): void {
   const { older, younger, head } = full;
-  older[younger[row]!] = older[row]!;
-  younger[older[row]!] = younger[row]!;
-  const oldest = younger[head]!;
+  older[younger[row]] = older[row]!;
+  younger[older[row]] = younger[row]!;
+  const oldest = younger[head];
   older[row] = head;
   younger[row] = oldest;
   older[oldest] = row;

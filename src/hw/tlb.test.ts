@@ -34,7 +34,7 @@ class NaiveTlb {
 
   setOf({ region, part }: Named) {
     const number = part === HUGE_PART ? BigInt(region) : BigInt(region) * 512n + BigInt(part / 2);
-    return this.sets[Number(number % BigInt(this.sets.length))]!;
+    return this.sets[Number(number % BigInt(this.sets.length))];
   }
 
   lookup(name: Named): number {
@@ -42,8 +42,8 @@ class NaiveTlb {
     const at = set.findIndex((entry) => isSame(entry.name, name));
     if (at < 0) return -1;
     const [entry] = set.splice(at, 1);
-    set.unshift(entry!);
-    return entry!.value;
+    set.unshift(entry);
+    return entry.value;
   }
 
   insert(name: Named, value: number): void {

@@ -97,18 +97,18 @@ export function lookupTlb(tlb: Tlb, asid: number, region: number, part: number):
   const one = wordOne(asid, part);
   if (tlb.full !== null) {
     const row = lookupFull(tlb.full, ways, zero, one, indexOf(region, part));
-    return row < 0 ? -1 : ways[row * WORDS + 2]! >>> 0;
+    return row < 0 ? -1 : ways[row * WORDS + 2] >>> 0;
   }
   const { order, nrWays } = tlb;
   const first = (indexOf(region, part) & tlb.setMask) * nrWays;
   const end = first + nrWays;
   for (let place = first; place < end; place++) {
-    const way = order[place]!;
+    const way = order[place];
     const at = (first + way) * WORDS;
     if (ways[at] !== zero || ways[at + 1] !== one) continue;
     for (let to = place; to > first; to--) order[to] = order[to - 1]!;
     order[first] = way;
-    return ways[at + 2]! >>> 0;
+    return ways[at + 2] >>> 0;
   }
   return -1;
 }
@@ -125,7 +125,7 @@ export function insertTlb(
   const { ways, full } = tlb;
   let at = 0;
   if (full !== null) {
-    const row = full.younger[full.head]!;
+    const row = full.younger[full.head];
     at = row * WORDS;
     const isHeld = ways[at + 1] !== EMPTY;
     if (isHeld) uncount(tlb, at);
@@ -134,7 +134,7 @@ export function insertTlb(
     const { order, nrWays } = tlb;
     const first = (indexOf(region, part) & tlb.setMask) * nrWays;
     const last = first + nrWays - 1;
-    const way = order[last]!;
+    const way = order[last];
     for (let to = last; to > first; to--) order[to] = order[to - 1]!;
     order[first] = way;
     at = (first + way) * WORDS;
@@ -143,7 +143,7 @@ export function insertTlb(
   ways[at] = wordZero(asid, region);
   ways[at + 1] = wordOne(asid, part);
   ways[at + 2] = value;
-  tlb.nrByRegion[region & FILTER_MASK]! += 1;
+  tlb.nrByRegion[region & FILTER_MASK] += 1;
   if ((part & 1) === HUGE_PART) tlb.nrHuge++;
   else tlb.nrSmall++;
 }
@@ -193,10 +193,10 @@ export function heldTranslations(tlb: Tlb): HeldTranslation[] {
     const [zero, one, value] = tlb.ways.subarray(at, at + WORDS) as unknown as number[];
     if (one === EMPTY) continue;
     held.push({
-      asid: ((one! >>> 10) << 6) | (zero! >>> 26),
-      region: zero! & (2 ** 26 - 1),
-      part: one! & 1023,
-      value: value! >>> 0,
+      asid: ((one >>> 10) << 6) | (zero >>> 26),
+      region: zero & (2 ** 26 - 1),
+      part: one & 1023,
+      value: value >>> 0,
     });
   }
   return held;
@@ -219,8 +219,8 @@ function dropMatching(
   }
   for (let row = 0; row < tlb.nrEntries; row++) {
     const at = row * WORDS;
-    if (((tlb.ways[at]! ^ zero) & zeroMask) !== 0) continue;
-    if (((tlb.ways[at + 1]! ^ one) & oneMask) !== 0) continue;
+    if (((tlb.ways[at] ^ zero) & zeroMask) !== 0) continue;
+    if (((tlb.ways[at + 1] ^ one) & oneMask) !== 0) continue;
     dropRow(tlb, tlb.full, row);
     nrDropped++;
   }
@@ -247,10 +247,10 @@ function dropFromSet(
   const last = first + nrWays - 1;
   let nrDropped = 0;
   for (let place = last; place >= first; place--) {
-    const way = order[place]!;
+    const way = order[place];
     const at = (first + way) * WORDS;
-    if (((ways[at]! ^ zero) & zeroMask) !== 0) continue;
-    if (((ways[at + 1]! ^ one) & oneMask) !== 0) continue;
+    if (((ways[at] ^ zero) & zeroMask) !== 0) continue;
+    if (((ways[at + 1] ^ one) & oneMask) !== 0) continue;
     uncount(tlb, at);
     ways[at + 1] = EMPTY;
     for (let to = place; to < last; to++) order[to] = order[to + 1]!;
@@ -262,7 +262,7 @@ function dropFromSet(
 
 /** The translation at word `at` goes. */
 function uncount(tlb: Tlb, at: number): void {
-  tlb.nrByRegion[tlb.ways[at]! & FILTER_MASK]! -= 1;
-  if ((tlb.ways[at + 1]! & 1) === HUGE_PART) tlb.nrHuge--;
+  tlb.nrByRegion[tlb.ways[at] & FILTER_MASK] -= 1;
+  if ((tlb.ways[at + 1] & 1) === HUGE_PART) tlb.nrHuge--;
   else tlb.nrSmall--;
 }

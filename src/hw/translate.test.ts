@@ -105,19 +105,19 @@ class NaiveMachine {
 
   access(cpu: number, region: string, pte: number, isWrite: boolean): number {
     const names = [`${region}${pte}`, region];
-    const { l1, l2 } = this.cpus[cpu]!;
+    const { l1, l2 } = this.cpus[cpu];
     for (const [level, where] of [
       [l1, L1],
       [l2, L2],
     ] as const) {
       for (const size of [0, 1]) {
-        const held = level[size]!.use(names[size]!);
+        const held = level[size].use(names[size]);
         if (!held) continue;
         if (isWrite && !held.canWrite) {
           this.drop((name) => names.includes(name), cpu);
           return this.walk(cpu, names, isWrite);
         }
-        if (level === l2) l1[size]!.add(held.name, held.canWrite);
+        if (level === l2) l1[size].add(held.name, held.canWrite);
         return where + (size === 1 ? HUGE_BIT : 0);
       }
     }
@@ -127,17 +127,17 @@ class NaiveMachine {
   walk(cpu: number, names: string[], isWrite: boolean): number {
     const size = names.findIndex((name) => this.leaves.has(name));
     if (size < 0) return NOT_PRESENT;
-    const leaf = this.leaves.get(names[size]!)!;
+    const leaf = this.leaves.get(names[size])!;
     if (isWrite && !leaf.canWrite) return NOT_WRITABLE;
     leaf.young = true;
     leaf.dirty ||= isWrite;
-    const { l1, l2 } = this.cpus[cpu]!;
-    for (const level of [l1, l2]) level[size]!.add(names[size]!, leaf.canWrite && leaf.dirty);
+    const { l1, l2 } = this.cpus[cpu];
+    for (const level of [l1, l2]) level[size].add(names[size], leaf.canWrite && leaf.dirty);
     return WALKED + (size === 1 ? HUGE_BIT : 0);
   }
 
   drop(isDropped: (name: string) => boolean, cpu?: number) {
-    const cpus = cpu === undefined ? this.cpus : [this.cpus[cpu]!];
+    const cpus = cpu === undefined ? this.cpus : [this.cpus[cpu]];
     for (const { l1, l2 } of cpus) for (const level of [...l1, ...l2]) level.drop(isDropped);
   }
 }
@@ -167,7 +167,7 @@ function sameAsNaive(geometry: Geometry) {
       // One store per space here; translate takes the store with each call.
       const seen = { accesses: 0, l1Misses: 0, l2Misses: 0, faultWalks: 0 };
       for (const [i, { act, cpu, asid, region, pte, isWrite }] of list.entries()) {
-        const space = spaces[asid]!;
+        const space = spaces[asid];
         const regionName = `${asid}/${region}/`;
         const name = `${regionName}${pte}`;
         const { leaves } = naive;
@@ -199,17 +199,17 @@ function sameAsNaive(geometry: Geometry) {
           flushRegion(t, asid, region);
           naive.drop((n) => n.startsWith(regionName));
         } else if (act === "protect" && leaf) {
-          space.tables.flags[slotOf(leaf)]! &= ~ENTRY.WRITE;
+          space.tables.flags[slotOf(leaf)] &= ~ENTRY.WRITE;
           leaves.get(leaf)!.canWrite = false;
           flushRegion(t, asid, region);
           naive.drop((n) => n.startsWith(regionName));
         } else if (act === "allow" && leaf) {
           // More rights need no flush: the next write looks again.
-          space.tables.flags[slotOf(leaf)]! |= ENTRY.WRITE;
+          space.tables.flags[slotOf(leaf)] |= ENTRY.WRITE;
           leaves.get(leaf)!.canWrite = true;
         } else if (act === "age" && leaf) {
           // Aging clears the bit without a flush: it stays clear until the next walk.
-          space.tables.flags[slotOf(leaf)]! &= ~ENTRY.YOUNG;
+          space.tables.flags[slotOf(leaf)] &= ~ENTRY.YOUNG;
           leaves.get(leaf)!.young = false;
         } else if (act === "flushAsid") {
           flushAsid(t, asid);
@@ -224,7 +224,7 @@ function sameAsNaive(geometry: Geometry) {
             n === regionName
               ? pmdSlot(space, region)
               : pteSlot(space, region, Number(n.slice(regionName.length)));
-          const flags = space.tables.flags[slot]!;
+          const flags = space.tables.flags[slot];
           const bits = [(flags & ENTRY.YOUNG) !== 0, (flags & ENTRY.DIRTY) !== 0];
           expect(bits).toEqual([expected.young, expected.dirty]);
         }
@@ -287,7 +287,7 @@ function mapSmallOver(
   pfn: number,
 ): void {
   const slot = pmdSlot(plain, region);
-  if ((plain.tables.flags[slot]! & ENTRY.HUGE) !== 0) plain.tables.flags[slot] = 0;
+  if ((plain.tables.flags[slot] & ENTRY.HUGE) !== 0) plain.tables.flags[slot] = 0;
   mapSmall(plain, region, pteIndex, pfn);
 }
 
@@ -308,7 +308,7 @@ test("a frame replaced or a right withdrawn without a flush is found by the chec
   const { plain, at, t, check } = oneRegion(GENERIC, NATIVE);
   at(3, 7, true);
 
-  plain.tables.flags[pteSlot(plain, 3, 7)]! &= ~ENTRY.WRITE;
+  plain.tables.flags[pteSlot(plain, 3, 7)] &= ~ENTRY.WRITE;
   expect(check()[0]).toMatch(/the 4K translation of 0x607000 .* allows writing, the tables do not/);
   plain.tables.payload[pteSlot(plain, 3, 7)] = 71;
   expect(check()[0]).toMatch(/gives frame 70, the tables 71/);
@@ -366,7 +366,7 @@ test("a run of accesses counts as so many, and as none if it faults", () => {
     translateRun(t, 0, plain.tables, plain.root, 5, 3, pteIndex, true, 1000);
 
   expect([run(8), run(7), run(7)]).toEqual([NOT_PRESENT, WALKED, L1]);
-  expect(t.cpus[0]!.counters[HW_COUNTER.accesses]).toBe(2000);
+  expect(t.cpus[0].counters[HW_COUNTER.accesses]).toBe(2000);
   expect(hwCounters(t)).toMatchObject({ accesses: 2000, l1Misses: 1, faultWalks: 1 });
 });
 

@@ -166,7 +166,7 @@ export function translate(
   pteIndex: number,
   isWrite: boolean,
 ): number {
-  const c = t.cpus[cpu]!;
+  const c = t.cpus[cpu];
   if (
     c.lastRegion === region &&
     c.lastPteIndex === pteIndex &&
@@ -193,8 +193,8 @@ export function translateRun(
 ): number {
   const result = translate(t, cpu, tables, root, asid, region, pteIndex, isWrite);
   if (result < 0) return result;
-  const c = t.cpus[cpu]!;
-  c.counters[ACCESSES]! += count - 1 + c.nrRepeats;
+  const c = t.cpus[cpu];
+  c.counters[ACCESSES] += count - 1 + c.nrRepeats;
   c.nrRepeats = 0;
   return result;
 }
@@ -232,9 +232,9 @@ function lookUp(
   if (!isL1Hit) {
     if (hugeBit === 0) insertTlb(l1Small, asid, region, part, value);
     else insertTlb(l1Huge, asid, region, HUGE_PART, value);
-    c.counters[L1_MISSES]! += 1;
+    c.counters[L1_MISSES] += 1;
   }
-  c.counters[ACCESSES]! += 1 + c.nrRepeats;
+  c.counters[ACCESSES] += 1 + c.nrRepeats;
   remember(c, asid, region, pteIndex, value & 1, hugeBit);
   return (isL1Hit ? TRANSLATED.L1 : TRANSLATED.L2) + hugeBit;
 }
@@ -265,13 +265,13 @@ function walkAndFill(
   const hugeBit = fill(c, asid, region, pteIndex, writable);
 
   const { counters } = c;
-  counters[ACCESSES]! += 1 + c.nrRepeats;
-  if (!isL1Hit) counters[L1_MISSES]! += 1;
-  if (held < 0) counters[L2_MISSES]! += 1;
-  else counters[DIRTY_WALKS]! += 1;
-  counters[COLD_REFERENCES]! += w.nrColdReferences;
-  counters[WALK_REFERENCES]! += w.nrReferences;
-  counters[WALK_CYCLES]! += w.cycles;
+  counters[ACCESSES] += 1 + c.nrRepeats;
+  if (!isL1Hit) counters[L1_MISSES] += 1;
+  if (held < 0) counters[L2_MISSES] += 1;
+  else counters[DIRTY_WALKS] += 1;
+  counters[COLD_REFERENCES] += w.nrColdReferences;
+  counters[WALK_REFERENCES] += w.nrReferences;
+  counters[WALK_CYCLES] += w.cycles;
   remember(c, asid, region, pteIndex, writable, hugeBit);
   return TRANSLATED.WALKED + hugeBit;
 }
@@ -298,9 +298,9 @@ function fill(
 }
 
 function countFault(c: CpuTranslation, fault: number): number {
-  c.counters[FAULT_WALKS]! += 1;
-  c.counters[FAULT_WALK_REFERENCES]! += c.walker.nrReferences;
-  c.counters[FAULT_WALK_CYCLES]! += c.walker.cycles;
+  c.counters[FAULT_WALKS] += 1;
+  c.counters[FAULT_WALK_REFERENCES] += c.walker.nrReferences;
+  c.counters[FAULT_WALK_CYCLES] += c.walker.cycles;
   return fault;
 }
 
@@ -354,7 +354,7 @@ export function flushAsid(t: Translation, asid: number): void {
 
 /** Forgets everything on one CPU: a switch between address spaces on a core without tags, or an idle CPU. */
 export function flushCpu(t: Translation, cpu: number): void {
-  const c = t.cpus[cpu]!;
+  const c = t.cpus[cpu];
   clearTlb(c.l1Small);
   clearTlb(c.l1Huge);
   clearTlb(c.l2Small);
@@ -375,7 +375,7 @@ function dropPage(c: CpuTranslation, asid: number, region: number, pteIndex: num
 export function nrCpusIn(t: Translation, asid: number): number {
   let nrCpus = 0;
   for (const c of t.cpus) {
-    if (c.lastAsid === asid && c.counters[ACCESSES]! > 0) nrCpus++;
+    if (c.lastAsid === asid && c.counters[ACCESSES] > 0) nrCpus++;
   }
   return nrCpus;
 }
@@ -384,7 +384,7 @@ export function nrCpusIn(t: Translation, asid: number): number {
 export function hwCounter(t: Translation, name: HwCounterName): number {
   let sum = 0;
   for (const c of t.cpus) {
-    sum += c.counters[HW_COUNTER[name]]!;
+    sum += c.counters[HW_COUNTER[name]];
     if (name === "accesses") sum += c.nrRepeats;
   }
   return sum;
@@ -408,6 +408,6 @@ export function resetHwCounters(t: Translation): void {
 export function countTranslationCosts(t: Translation, events: Float64Array, weight: number): void {
   const walkCycles = hwCounter(t, "walkCycles");
   const l2Hits = hwCounter(t, "l1Misses") - hwCounter(t, "l2Misses");
-  events[COST.cycle]! += exposedCycles(t.geometry, walkCycles) * weight;
-  events[COST.l2TlbHit]! += l2Hits * weight;
+  events[COST.cycle] += exposedCycles(t.geometry, walkCycles) * weight;
+  events[COST.l2TlbHit] += l2Hits * weight;
 }

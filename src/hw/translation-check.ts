@@ -71,18 +71,18 @@ function staleness(entry: HeldEntry, tables: PageTables, root: number): string[]
   const addr = addrOf(entry.region, isHuge ? 0 : entry.pteIndex).toString(16);
   const name = `the ${size} translation of 0x${addr} in address space ${entry.asid}`;
   const pmd = root === 0 ? -1 : pmdSlotOf(tables, root, entry.region);
-  const pmdFlags = pmd < 0 ? 0 : tables.flags[pmd]!;
+  const pmdFlags = pmd < 0 ? 0 : tables.flags[pmd];
   const isHugeEntry = isLeaf(pmdFlags, ENTRY.PRESENT | ENTRY.HUGE);
   if (isHuge && !isHugeEntry) return [`${name} outlived its entry`];
 
   // A 4K translation of a huge entry is right where the host maps the guest by 4K pages; its frame must still fit.
   const isTable = (pmdFlags & ENTRY.TABLE) !== 0;
-  const slot = isTable ? tables.payload[pmd]! * 512 + Math.max(entry.pteIndex, 0) : pmd;
-  const flags = isTable ? tables.flags[slot]! : pmdFlags;
+  const slot = isTable ? tables.payload[pmd] * 512 + Math.max(entry.pteIndex, 0) : pmd;
+  const flags = isTable ? tables.flags[slot] : pmdFlags;
   if (!isHugeEntry && !(isTable && isLeaf(flags, ENTRY.PRESENT))) {
     return [`${name} outlived its entry`];
   }
-  const pfn = tables.payload[slot]! + (isHugeEntry && !isHuge ? entry.pteIndex : 0);
+  const pfn = tables.payload[slot] + (isHugeEntry && !isHuge ? entry.pteIndex : 0);
   if (pfn !== entry.pfn) return [`${name} gives frame ${entry.pfn}, the tables ${pfn}`];
   if (entry.isWritable && (flags & ENTRY.WRITE) === 0) {
     return [`${name} allows writing, the tables do not`];

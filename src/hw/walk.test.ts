@@ -21,7 +21,7 @@ const GENERIC = geometryByName("generic");
 const REGION = 0x3ff1234;
 
 function walkerOf(geometry: Geometry, hostPage: HostPage | null) {
-  return createWalker(geometry, createTableCaches(geometry, 1)[0]!, hostPage);
+  return createWalker(geometry, createTableCaches(geometry, 1)[0], hostPage);
 }
 
 function mapped() {
@@ -127,7 +127,7 @@ test("a walk ends at the first entry that is not present or not accessible", () 
   expect(result(REGION - 2 ** 17, 0)).toEqual([-1, 3]);
   expect(result(REGION + 2, 0)).toEqual([-1, 2]);
   expect(result(REGION, 16)).toEqual([-1, 1]);
-  plain.tables.flags[pteSlot(plain, REGION, 17)]! |= ENTRY.PROTNONE;
+  plain.tables.flags[pteSlot(plain, REGION, 17)] |= ENTRY.PROTNONE;
   expect(result(REGION, 17)).toEqual([-1, 1]);
   // A huge entry on its way to a table is marked huge but not present (ANON-173).
   plain.tables.flags[pmdSlot(plain, REGION + 1)] = ENTRY.HUGE;

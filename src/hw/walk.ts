@@ -93,15 +93,15 @@ export function walk(
   let pudTable = 0;
   let pmdTable = 0;
   let pteTable = 0;
-  if (isTable(flags[slot]!)) {
+  if (isTable(flags[slot])) {
     lastLevel = 3;
     pudTable = payload[slot]!;
     slot = pudTable * 512 + ((region >>> 9) & 511);
-    if (isTable(flags[slot]!)) {
+    if (isTable(flags[slot])) {
       lastLevel = 2;
       pmdTable = payload[slot]!;
       slot = pmdTable * 512 + (region & 511);
-      if (isTable(flags[slot]!)) {
+      if (isTable(flags[slot])) {
         lastLevel = 1;
         pteTable = payload[slot]!;
         slot = pteTable * 512 + pteIndex;
@@ -171,7 +171,7 @@ function keepEntry(cache: Tlb, asid: number, prefix: number): void {
 
 /** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
 function readEntry(w: Walker, tables: PageTables, table: number, index: number): number {
-  const pfn = tables.pfn[table]!;
+  const pfn = tables.pfn[table];
   const hostCycles = w.host === null ? 0 : readHost(w.host, w.caches, pfn);
   return hostCycles + readLine(w.caches, pfn, index);
 }

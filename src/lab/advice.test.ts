@@ -135,7 +135,7 @@ describe("a machine that is too small", () => {
 
   test("for a setting excludes it, however fast it seems", () => {
     const [never, always] = settingsOf({ name: "always", predictedMs: 500 });
-    const settings = [never!, outOfMemory(always!)];
+    const settings = [never, outOfMemory(always)];
     expect(verdicts(settings)).toEqual(["baseline", "out of memory"]);
     const { setting, text } = adviceFor(settings, fixtureTrace());
     expect(setting).toBe("never");
@@ -144,7 +144,7 @@ describe("a machine that is too small", () => {
 
   test("for the baseline leaves no advice", () => {
     const [never, always] = settingsOf({ name: "always", predictedMs: 500 });
-    const { setting, text } = adviceFor([outOfMemory(never!), always!], fixtureTrace());
+    const { setting, text } = adviceFor([outOfMemory(never), always], fixtureTrace());
     expect(setting).toBe("");
     expect(text).toContain("No advice");
     expect(text).toContain("12 345 faults or forks found no memory");
@@ -245,7 +245,7 @@ test("the commands for a live kernel are one per knob", () => {
     name: "x",
     knobs: { "thp.enabled": "always", "khugepaged.max_ptes_none": "0" },
   });
-  expect(sysfsCommands(always!)).toEqual([
+  expect(sysfsCommands(always)).toEqual([
     "echo always > /sys/kernel/mm/transparent_hugepage/enabled",
     "echo 0 > /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none",
   ]);

@@ -60,16 +60,16 @@ export interface Judgement {
 /** The decision. `settings` holds at least one; the first is the baseline. */
 export function judge(settings: readonly SettingResult[]): Judgement {
   const basis = basisOf(settings);
-  const candidates = settings.map((setting) => candidateOf(setting, settings[0]!, basis));
+  const candidates = settings.map((setting) => candidateOf(setting, settings[0], basis));
   const gaining = candidates.filter((candidate) => candidate.verdict === "gains");
-  const chosen = gaining.length === 0 ? candidates[0]! : gaining.reduce(betterOf);
+  const chosen = gaining.length === 0 ? candidates[0] : gaining.reduce(betterOf);
   return { chosen, candidates, basis };
 }
 
 /** The decision in words, as the last paragraph of every report. */
 export function adviceFor(settings: readonly SettingResult[], trace: TraceSummary): Advice {
   const judgement = judge(settings);
-  const baseline = settings[0]!;
+  const baseline = settings[0];
   if (baseline.faults.outOfMemory !== undefined) return noAdvice(baseline);
   const sentences =
     settings.length === 1
@@ -106,8 +106,8 @@ function knobsToSet(setting: SettingResult): Readonly<Record<string, string>> {
 }
 
 function basisOf(settings: readonly SettingResult[]): Judgement["basis"] {
-  if (settings[0]!.time.predictedMs !== null) return "time";
-  return settings[0]!.time.parts.length > 0 ? "modelled cost" : "none";
+  if (settings[0].time.predictedMs !== null) return "time";
+  return settings[0].time.parts.length > 0 ? "modelled cost" : "none";
 }
 
 function candidateOf(
@@ -192,7 +192,7 @@ function whatToSet({ chosen, candidates, basis }: Judgement): string {
 }
 
 function whatItGains({ chosen, candidates, basis }: Judgement): string {
-  const baseline = candidates[0]!.setting;
+  const baseline = candidates[0].setting;
   if (chosen.verdict === "baseline") return whyNobodyGains(candidates, basis);
   if (basis === "modelled cost") {
     return (
@@ -249,7 +249,7 @@ function largestSavings(baseline: SettingResult, setting: SettingResult): string
 
 function whatItCosts({ chosen, candidates }: Judgement): readonly string[] {
   if (chosen.verdict === "baseline") return [];
-  const baseline = candidates[0]!.setting;
+  const baseline = candidates[0].setting;
   return [memoryCost(chosen, baseline), ...latencyCost(chosen.setting, baseline)];
 }
 

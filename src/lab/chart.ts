@@ -46,14 +46,14 @@ export interface Steps {
 export function stepsOf(at: readonly number[], counts: readonly number[], nrSteps: number): Steps {
   const sums = new Array<number>(nrSteps).fill(0);
   counts.forEach((count, i) => {
-    const end = at[i]!;
-    const start = i === 0 ? 0 : at[i - 1]!;
+    const end = at[i];
+    const start = i === 0 ? 0 : at[i - 1];
     const last = Math.min(nrSteps - 1, Math.max(0, Math.ceil(end * nrSteps) - 1));
     const first = Math.min(last, Math.floor(start * nrSteps));
     for (let step = first; step <= last; step++) {
       const covered = Math.min(end, (step + 1) / nrSteps) - Math.max(start, step / nrSteps);
       const share = end > start ? Math.max(0, covered) / (end - start) : 1 / (last - first + 1);
-      sums[step] = sums[step]! + count * share;
+      sums[step] = sums[step] + count * share;
     }
   });
   return {
@@ -92,7 +92,7 @@ export function escapeHtml(text: string): string {
     '"': "&quot;",
     "'": "&#39;",
   };
-  return text.replace(/[&<>"']/g, (mark) => names[mark]!);
+  return text.replace(/[&<>"']/g, (mark) => names[mark]);
 }
 
 /** Highest tick and step of an axis that holds `largest` with three to five ticks. */
@@ -124,7 +124,7 @@ function verticalTick(x: number, share: number): string {
 }
 
 function path(line: ChartLine, xs: number[], ys: number[], isDashed: boolean): string {
-  const points = xs.map((x, i) => `${fixed(x)} ${fixed(ys[i]!)}`).join("L");
+  const points = xs.map((x, i) => `${fixed(x)} ${fixed(ys[i])}`).join("L");
   const dash = isDashed ? ' stroke-dasharray="7 7"' : "";
   return (
     `<path class="line line-${line.index}" stroke="var(--s${line.index})"${dash} d="M${points}">` +
@@ -133,7 +133,7 @@ function path(line: ChartLine, xs: number[], ys: number[], isDashed: boolean): s
 }
 
 function isSame(a: ChartLine, b: ChartLine, high: number): boolean {
-  return a.values.every((value, i) => Math.abs(value - b.values[i]!) <= SAME * high);
+  return a.values.every((value, i) => Math.abs(value - b.values[i]) <= SAME * high);
 }
 
 function fixed(value: number): string {

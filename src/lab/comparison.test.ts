@@ -29,38 +29,38 @@ function replays(nrRuns = 5, never = NEVER): Replays {
 
 describe("predicted times", () => {
   test("the baseline's is the recorded one, give or take the noise", () => {
-    const { time } = compareReplays(replays()).settings[0]!;
+    const { time } = compareReplays(replays()).settings[0];
     expect([time.predictedMs, time.uncertainty]).toEqual([1000, RUN_NOISE]);
   });
 
   test("another's has the baseline's parts taken out and its own put in", () => {
     // 1000 - (300 + 100) + (50 + 40 + 60)
-    expect(compareReplays(replays()).settings[1]!.time.predictedMs).toBe(750);
+    expect(compareReplays(replays()).settings[1].time.predictedMs).toBe(750);
   });
 
   test("the uncertainty grows with what is shifted, also where parts cancel out", () => {
-    const { time } = compareReplays(replays()).settings[1]!;
+    const { time } = compareReplays(replays()).settings[1];
     // 250 ms of walks, 60 of faults, 60 of zeroing
     expect(time.uncertainty).toBeCloseTo(RUN_NOISE + (COST_ERROR.measured * 370) / 750, 12);
-    const builtIn = compareReplays({ ...replays(), costQuality: "builtIn" }).settings[1]!;
+    const builtIn = compareReplays({ ...replays(), costQuality: "builtIn" }).settings[1];
     expect(builtIn.time.uncertainty).toBeGreaterThan(time.uncertainty);
   });
 
   test("a part that the setting no longer has counts as shifted", () => {
     const never = [...NEVER, part("splits", 200)];
-    const { time } = compareReplays(replays(5, never)).settings[1]!;
+    const { time } = compareReplays(replays(5, never)).settings[1];
     expect(time.uncertainty).toBeCloseTo(RUN_NOISE + (COST_ERROR.measured * 570) / 550, 12);
   });
 
   test("costs of another machine cannot explain the whole run away", () => {
     const result = compareReplays(replays(5, [part("page walks", 5000)]));
-    expect(result.settings[1]!.time.predictedMs).toBeCloseTo(1000 * (1 - LARGEST_GAIN), 9);
+    expect(result.settings[1].time.predictedMs).toBeCloseTo(1000 * (1 - LARGEST_GAIN), 9);
   });
 
   test("are absent without a plain run, and the parts stay", () => {
     const { settings, advice } = compareReplays(replays(0));
     expect(settings.map((s) => s.time.predictedMs)).toEqual([null, null]);
-    expect(settings[1]!.time.parts).toEqual(ALWAYS);
+    expect(settings[1].time.parts).toEqual(ALWAYS);
     expect(advice.text).toContain("no real run time was recorded");
   });
 });

@@ -42,7 +42,7 @@ export interface Replays {
 /** The comparison that reports show. */
 export function compareReplays(replays: Replays): ComparisonResult {
   const { outcomes, settings, machine, costQuality } = replays;
-  const { trace, result: baseline } = outcomes[0]!;
+  const { trace, result: baseline } = outcomes[0];
   const recordedMs = trace.header.plainRun?.wallMs ?? null;
   const results = outcomes.map(({ result }) =>
     withPrediction(result, baseline, recordedMs, COST_ERROR[costQuality]),

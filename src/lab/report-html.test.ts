@@ -8,12 +8,12 @@ function dataOf(html: string, id: string): unknown {
   const found = new RegExp(`<script type="application/json" id="${id}">(.*?)</script>`, "s").exec(
     html,
   );
-  return JSON.parse(found![1]!);
+  return JSON.parse(found![1]);
 }
 
 /** Points of a path as [x, y]. */
 function pointsOf(svg: string, line: number): [number, number][] {
-  const path = new RegExp(`<path class="line line-${line}"[^>]* d="M([^"]*)"`).exec(svg)![1]!;
+  const path = new RegExp(`<path class="line line-${line}"[^>]* d="M([^"]*)"`).exec(svg)![1];
   return path.split("L").map((point) => point.split(" ").map(Number) as [number, number]);
 }
 
@@ -53,8 +53,8 @@ describe("the HTML report", () => {
 
   test("has a light and a dark theme with the same variables", () => {
     const [light, dark] = html.split("prefers-color-scheme: dark");
-    const namesOf = (css: string) => new Set(css.split("}")[0]!.match(/--[a-z0-9]+(?=:)/g) ?? []);
-    expect(namesOf(dark!)).toEqual(namesOf(light!.slice(light!.indexOf(":root"))));
+    const namesOf = (css: string) => new Set(css.split("}")[0].match(/--[a-z0-9]+(?=:)/g) ?? []);
+    expect(namesOf(dark)).toEqual(namesOf(light.slice(light.indexOf(":root"))));
   });
 
   test("text from outside stays text", () => {
@@ -65,7 +65,7 @@ describe("the HTML report", () => {
       ...setting,
       name: `${evil}${setting.name}`,
     }));
-    const advice = { setting: settings[0]!.name, text: evil };
+    const advice = { setting: settings[0].name, text: evil };
     const notModelled = [evil];
     const trace = { ...result.trace, header };
     const page = renderHtml({ ...result, trace, settings, advice, notModelled });
@@ -87,8 +87,8 @@ describe("a line chart", () => {
   test("draws values to scale: zero on the axis, twice the value twice as high", () => {
     const svg = lineChart({ ...chart, lines: [{ name: "a", index: 0, values: [0, 4, 8] }] });
     const [zero, half, full] = pointsOf(svg, 0);
-    expect(zero![1] - full![1]).toBeCloseTo(2 * (zero![1] - half![1]), 1);
-    expect(half![0] - zero![0]).toBeCloseTo(full![0] - half![0], 1);
+    expect(zero[1] - full[1]).toBeCloseTo(2 * (zero[1] - half[1]), 1);
+    expect(half[0] - zero[0]).toBeCloseTo(full[0] - half[0], 1);
   });
 
   test("has round ticks from zero to at least the largest value", () => {

@@ -80,8 +80,8 @@ function figures(result: ComparisonResult, bytes: ByteStyle): string {
   ];
   const rows = settings.flatMap((setting, i) => [
     `<div class="name">${swatch(i)}${escapeHtml(setting.name)}</div>`,
-    timeFigure(setting, settings[0]!, longest, i),
-    memoryFigure(setting, settings[0]!, largest, i, bytes),
+    timeFigure(setting, settings[0], longest, i),
+    memoryFigure(setting, settings[0], largest, i, bytes),
     hugeFigure(setting, i),
     `<div class="number">${formatNs(setting.faults.latencyNs.max)}</div>`,
   ]);
@@ -161,7 +161,7 @@ function timeWithMargin({ time }: SettingResult): number | null {
 const NR_STEPS = 50;
 
 function chartsOf({ settings }: ComparisonResult, bytes: ByteStyle): readonly Chart[] {
-  const { at } = settings[0]!.series;
+  const { at } = settings[0].series;
   const size = (value: number) => formatBytes(value, bytes);
   const linesOf = (pick: (setting: SettingResult) => readonly number[]) =>
     settings.map((s, i) => ({ name: s.name, index: i % NR_COLOURS, values: pick(s) }));
@@ -260,7 +260,7 @@ function tableCell({ text, mark }: ReportCell): string {
 function facts(result: ComparisonResult, bytes: ByteStyle): string {
   const lines = reportFacts(result, bytes).map((fact) => {
     const [name, ...words] = fact.split(/\s{2,}/);
-    return `<tr><td>${escapeHtml(name!)}</td><td class="text">${escapeHtml(words.join("  "))}</td></tr>`;
+    return `<tr><td>${escapeHtml(name)}</td><td class="text">${escapeHtml(words.join("  "))}</td></tr>`;
   });
   const knobs = result.settings.map((setting) => {
     const text = Object.entries(setting.knobs).map(([name, value]) => `${name}=${value}`);

@@ -143,7 +143,7 @@ function rowOf(spec: RowSpec, settings: readonly SettingResult[]): ReportRow[] {
   const marks = marksOf(values, spec.better);
   const cells = values.map((value, i) => ({
     text: value === null ? NO_VALUE : spec.print(value),
-    mark: marks[i]!,
+    mark: marks[i],
   }));
   return [{ name: spec.name, cells }];
 }
@@ -162,7 +162,7 @@ function marksOf(
 }
 
 function timeRows(settings: readonly SettingResult[]): RowSpec[] {
-  const baseline = settings[0]!.time.predictedMs;
+  const baseline = settings[0].time.predictedMs;
   const change = (setting: SettingResult) => {
     const { predictedMs } = setting.time;
     return predictedMs === null || !baseline ? null : predictedMs / baseline - 1;
@@ -171,7 +171,7 @@ function timeRows(settings: readonly SettingResult[]): RowSpec[] {
   return [
     { name: "recorded", value: (s) => s.time.recordedMs, print: formatMs },
     { name: "predicted", value: (s) => s.time.predictedMs, print: formatMs, better: "lower" },
-    { name: `against ${settings[0]!.name}`, value: change, print: formatChange },
+    { name: `against ${settings[0].name}`, value: change, print: formatChange },
     {
       name: "uncertainty",
       value: (s) => (s.time.predictedMs === null ? null : s.time.uncertainty),

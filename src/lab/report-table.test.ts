@@ -99,10 +99,10 @@ describe("the table on the terminal", () => {
       bad: (text) => `<bad>${text}</bad>`,
     };
     const text = renderTable(fixtureComparison(), { ...PLAIN, paint });
-    const painted = [...text.matchAll(/<(good|bad)>(.*?)<\//g)].map((m) => [m[1], m[2]!.trim()]);
+    const painted = [...text.matchAll(/<(good|bad)>(.*?)<\//g)].map((m) => [m[1], m[2].trim()]);
     const cells = painted.filter(([, cell]) => cell !== "always");
     expect(cells.length).toBeGreaterThan(0);
-    expect(cells.every(([tone, cell]) => cell!.endsWith(tone === "good" ? "*" : "!"))).toBe(true);
+    expect(cells.every(([tone, cell]) => cell.endsWith(tone === "good" ? "*" : "!"))).toBe(true);
   });
 
   test("quotes the program as a shell would need it", () => {

@@ -76,8 +76,8 @@ function columnBlocks(
   const blocks: number[][] = [[0]];
   for (let column = 1; column < widths.length; column++) {
     const block = blocks.at(-1)!;
-    const used = left + block.reduce((sum, c) => sum + widths[c]!, 0);
-    const hasRoom = used + widths[column]! <= width || block.length === 1;
+    const used = left + block.reduce((sum, c) => sum + widths[c], 0);
+    const hasRoom = used + widths[column] <= width || block.length === 1;
     if (hasRoom) block.push(column);
     else blocks.push([0, column]);
   }
@@ -93,10 +93,8 @@ function tableLines(
   const left = labelWidth(sections);
   const widths = columns.map((column) => columnWidth(result, sections, column));
   const gap = " ".repeat(GAP);
-  const heads = columns.map((column, i) =>
-    `${result.settings[column]!.name} `.padStart(widths[i]!),
-  );
-  const chosen = columns.map((column) => result.settings[column]!.name === result.advice.setting);
+  const heads = columns.map((column, i) => `${result.settings[column].name} `.padStart(widths[i]));
+  const chosen = columns.map((column) => result.settings[column].name === result.advice.setting);
   const head = heads.map((name, i) => gap + paint.bold(chosen[i] ? paint.good(name) : name));
   const lines = [(" ".repeat(left) + head.join("")).trimEnd()];
 
@@ -105,7 +103,7 @@ function tableLines(
     if (section.note) lines.push(...wrap(section.note, width).map(paint.dim));
     for (const row of section.rows) {
       const cells = columns.map(
-        (column, i) => gap + paintCell(row.cells[column]!, widths[i]!, paint),
+        (column, i) => gap + paintCell(row.cells[column], widths[i], paint),
       );
       lines.push((`  ${row.name}`.padEnd(left) + cells.join("")).trimEnd());
     }
@@ -136,6 +134,6 @@ function columnWidth(
   sections: readonly ReportSection[],
   column: number,
 ): number {
-  const texts = sections.flatMap((s) => s.rows.map((row) => row.cells[column]!.text.length));
-  return Math.max(result.settings[column]!.name.length, ...texts) + 1;
+  const texts = sections.flatMap((s) => s.rows.map((row) => row.cells[column].text.length));
+  return Math.max(result.settings[column].name.length, ...texts) + 1;
 }

@@ -44,8 +44,8 @@ describe("settings on the command line", () => {
 
 describe("what a setting means", () => {
   test("an absent knob has the kernel's default", () => {
-    expect(knobValue(PRESETS[0]!, "thp.enabled")).toBe("never");
-    expect(knobValue(PRESETS[0]!, "thp.defrag")).toBe("madvise");
+    expect(knobValue(PRESETS[0], "thp.enabled")).toBe("never");
+    expect(knobValue(PRESETS[0], "thp.defrag")).toBe("madvise");
   });
 
   test("knobs set to their default are not listed as changed", () => {

@@ -58,7 +58,7 @@ export const PRESETS: readonly Preset[] = [
 ];
 
 /** The setting that a recording stands for: THP off. */
-export const BASELINE: Setting = PRESETS[0]!;
+export const BASELINE: Setting = PRESETS[0];
 
 /** A preset by name. Throws UsageError with the nearest one. */
 export function presetNamed(name: string, where: string): Setting {
@@ -78,13 +78,13 @@ export function presetNamed(name: string, where: string): Setting {
  */
 export function parseSetting(text: string, where: string): Setting {
   const named = /^([^=:,]+):(.*)$/.exec(text);
-  const items = (named ? named[2]! : text).split(",").map((item) => item.trim());
-  const first = items[0]!;
+  const items = (named ? named[2] : text).split(",").map((item) => item.trim());
+  const first = items[0];
   const preset = first.includes("=") ? undefined : presetNamed(first, where);
   const rest = (preset ? items.slice(1) : items).map((item) => parseKnob(item, where));
   const isPlainPreset = preset !== undefined && rest.length === 0 && !named;
   if (isPlainPreset) return preset;
-  return withKnobs({ name: named ? named[1]! : text, knobs: preset?.knobs ?? {} }, rest);
+  return withKnobs({ name: named ? named[1] : text, knobs: preset?.knobs ?? {} }, rest);
 }
 
 /** `setting` with further knobs set; the name stays. */
@@ -112,7 +112,7 @@ export function changedKnobs(setting: Setting): Readonly<Record<string, string>>
   const changed = KNOBS.filter(
     (knob) => (setting.knobs[knob.name] ?? knob.byDefault) !== knob.byDefault,
   );
-  return Object.fromEntries(changed.map((knob) => [knob.name, setting.knobs[knob.name]!]));
+  return Object.fromEntries(changed.map((knob) => [knob.name, setting.knobs[knob.name]]));
 }
 
 /** One sentence for each knob of the settings that a replay accepts without simulating its effect. */

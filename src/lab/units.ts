@@ -36,7 +36,7 @@ const DURATION_WANTED = "a time such as 500ms, 2s or 10us";
 /** Bytes of `text`, e.g. "4g", "512MiB", "0x1000", "512p", "4hp". `where` names the flag. Throws UsageError. */
 export function parseSize(text: string, where: string): number {
   const hex = /^0x([0-9a-f]+)$/i.exec(text);
-  if (hex) return checkedInteger(Number.parseInt(hex[1]!, 16), text, where, SIZE_WANTED);
+  if (hex) return checkedInteger(Number.parseInt(hex[1], 16), text, where, SIZE_WANTED);
   if (/^0x/i.test(text)) {
     const good = /^0x[0-9a-f]*/i.exec(text)![0];
     throw badAt(text, good.length, where, SIZE_WANTED);
