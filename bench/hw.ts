@@ -36,7 +36,7 @@ const ASID = 7;
 /** Pages of the hot-set stream in order, made beforehand: their choice costs more than their translation. */
 const HOT_PAGES = makeHotPages();
 
-/** One row per stream for the geometry the floors are stated for, then the same for this kind of host without floors. */
+/** One row per stream, for the geometry that the floors are stated for: L1 64x4 and 32x4, L2 2048x8, walk caches. */
 export function hwBench(): BenchRow[] {
   const generic = geometryByName("generic");
   return [
