@@ -3,6 +3,7 @@
 #
 # Names: redis, python, sort, hash-join, largepages. Each takes up to two minutes on two cores. Everything is made anew
 # here: inputs from fixed seeds, the C programs from native/programs. Installs nothing; says what is missing.
+# On a busy machine run it under "chrt -f 50": the plain runs' wall time becomes part of the recordings.
 set -eu
 cd "$(dirname "$0")/.."
 hugelab="node $PWD/dist/hugelab.mjs"
