@@ -87,24 +87,25 @@ async function measure(
   });
 }
 
-/** Records a program unless its recording is already there. */
+/** Records a program unless its recording is already there. The emulator itself crashes now and then: tried three times. */
 function record(program: AccuracyProgram, folder: string): void {
   const trace = traceOf(program, folder);
   if (existsSync(trace)) return;
-  note(`recording ${program.name}`);
   const driver = program.driver === "" ? [] : ["--driver", program.driver];
   const args = ["record", "-o", trace, ...driver, "--", ...program.command];
-  const run = spawnSync(process.execPath, [hugelab(), ...args], {
-    cwd: folder,
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  if (run.status === 3) {
-    throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
-  }
-  if (run.status !== 0) {
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    note(`recording ${program.name}`);
+    const run = spawnSync(process.execPath, [hugelab(), ...args], {
+      cwd: folder,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    if (run.status === 0) return;
     rmSync(trace, { force: true });
-    throw new Error(`recording ${program.name} ended with status ${run.status ?? run.signal}`);
+    if (run.status === 3) {
+      throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
+    }
   }
+  throw new Error(`recording ${program.name} failed three times`);
 }
 
 /** Peak RSS depends on where mappings happen to lie; so does the kernel's. The median of these layouts is predicted. */
