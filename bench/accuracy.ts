@@ -117,7 +117,7 @@ function predict(program: AccuracyProgram, folder: string): Predicted {
   const rss = (name: string) =>
     median(results.map((result) => settingNamed(result, name).memory.peakRssBytes));
   const ratios = results.map(ratioOf).filter((ratio) => ratio !== null);
-  const first = results[0]!;
+  const first = results[0];
   return {
     costs: first.machine.costs,
     never: { peakRssBytes: rss("never"), faults: settingNamed(first, "never").faults.total },
