@@ -89,6 +89,11 @@ function wordOne(asid: number, part: number): number {
   return ((asid >>> 6) << 10) | part;
 }
 
+/** False if certainly nothing of the region is held: one look instead of a search through the ways. */
+export function mayHoldRegion(tlb: Tlb, region: number): boolean {
+  return tlb.nrByRegion[region & FILTER_MASK] !== 0;
+}
+
 /** The value kept with a translation, now the latest of its set; or -1. */
 export function lookupTlb(tlb: Tlb, asid: number, region: number, part: number): number {
   if (tlb.nrEntries === 0) return -1;

@@ -20,7 +20,7 @@ import {
   readHost,
 } from "./host-walk.ts";
 import { readLine, type TableCaches } from "./table-cache.ts";
-import { clearTlb, createTlb, dropTlbAsid, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
+import { clearTlb, createTlb, dropTlbAsid, insertTlb, lookupTlb, mayHoldRegion, type Tlb } from "./tlb.ts";
 
 export interface Walker {
   readonly caches: TableCaches;
@@ -149,7 +149,7 @@ function firstLevelOf(w: Walker, asid: number, region: number, lastLevel: number
 }
 
 function holds(cache: Tlb, asid: number, prefix: number): boolean {
-  return lookupTlb(cache, asid, prefix, 0) >= 0;
+  return mayHoldRegion(cache, prefix) && lookupTlb(cache, asid, prefix, 0) >= 0;
 }
 
 /** The upper entries that this walk has read lead to tables; from now on they need not be read. */
