@@ -20,7 +20,15 @@ import {
   readHost,
 } from "./host-walk.ts";
 import { readLine, type TableCaches } from "./table-cache.ts";
-import { clearTlb, createTlb, dropTlbAsid, insertTlb, lookupTlb, mayHoldRegion, type Tlb } from "./tlb.ts";
+import {
+  clearTlb,
+  createTlb,
+  dropTlbAsid,
+  insertTlb,
+  lookupTlb,
+  mayHoldRegion,
+  type Tlb,
+} from "./tlb.ts";
 
 export interface Walker {
   readonly caches: TableCaches;
