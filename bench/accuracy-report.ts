@@ -98,6 +98,7 @@ function sectionOf(comparisons: readonly Comparison[], conditions: string): stri
     ...comparisons.map(describeRun),
     "",
     verdictOf(comparisons),
+    noiseOf(comparisons),
   ].join("\n");
 }
 
@@ -129,7 +130,8 @@ function describeRun({ program, measured, predicted }: Comparison): string {
   return (
     `- **${program.name}** (${program.character}): ${Math.round(never.cpuMs)} ms of CPU without huge pages, ` +
     `${Math.round(always.cpuMs)} ms with; faults ${faults("never")}${never.minorFaults} measured without, ` +
-    `${faults("always")}${always.minorFaults} measured with.`
+    `${faults("always")}${always.minorFaults} measured with; peak RSS with them from ` +
+    `${megabytes(always.peakRssRange[0])} to ${megabytes(always.peakRssRange[1])}, by where its mappings lie.`
   );
 }
 
@@ -152,6 +154,17 @@ function verdictOf(comparisons: readonly Comparison[]): string {
   const rssHeld = judged.filter((j) => j.rssOff <= RSS_TARGET).length;
   const ratioHeld = judged.filter((j) => j.ratioOff !== null && j.ratioOff <= RATIO_TARGET).length;
   return `Peak RSS is within the target for ${rssHeld} of ${judged.length} programs, the run-time ratio for ${ratioHeld}.`;
+}
+
+/** Where the rounds differ among themselves by more than the target, they can neither confirm nor refute a prediction. */
+function noiseOf(comparisons: readonly Comparison[]): string {
+  const noisy = comparisons.filter(({ measured }) => measured.cpuRatioSpread > RATIO_TARGET);
+  if (noisy.length === 0) return "";
+  const names = noisy.map(({ program }) => program.name).join(", ");
+  return (
+    `The rounds' own ratios spread by more than the target (half the distance of their quartiles, after ±) for ${names}: ` +
+    "the host was busy, and the measured ratio is not known to 5 points."
+  );
 }
 
 /** A deviation with its sign; an exclamation mark beyond the target. */

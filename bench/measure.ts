@@ -36,6 +36,8 @@ export interface Measured {
   readonly systemMs: number;
   readonly minorFaults: number;
   readonly peakRssBytes: number;
+  /** Least and greatest of the rounds: layouts are random, and huge pages fit one better than another. */
+  readonly peakRssRange: readonly [number, number];
 }
 
 export interface MeasuredPair {
@@ -134,6 +136,10 @@ function mediansOf(runs: readonly Run[]): Measured {
     systemMs: of((run) => run.systemMs),
     minorFaults: of((run) => run.minorFaults),
     peakRssBytes: of((run) => run.peakRssBytes),
+    peakRssRange: [
+      Math.min(...runs.map((run) => run.peakRssBytes)),
+      Math.max(...runs.map((run) => run.peakRssBytes)),
+    ],
   };
 }
 
