@@ -19,7 +19,7 @@ const NR_SPANS = 16; // 1 M pages
  * The smallest object takes 12 to 16 bytes; less than this per page is not one object per page, but what a call allocates
  * once (bounds beyond 2^31 become heap numbers), spread over its pages.
  */
-const LEAST_OBJECT_BYTES = 0.25;
+const LEAST_OBJECT_BYTES = 0.1;
 
 /** A young generation that holds a whole sample: a collection in the middle would hide what was allocated. */
 const LARGE_YOUNG_GENERATION = ["--min-semi-space-size=64", "--max-semi-space-size=64"];
