@@ -1,0 +1,145 @@
+/**
+ * The parts of a scenario file, as the parser gives them and the back ends take them. docs/scenarios.md is the manual.
+ *
+ * Holds: plain data; every node knows its line, so that a failure can show the place.
+ * Units: pages of 4 KiB relative to the start of a range; sizes in bytes.
+ */
+
+/** Pages `first`, `first + step`, ... below `end` of a range. A whole range has end -1 until the range's length is known. */
+export interface Span {
+  readonly range: string;
+  readonly first: number;
+  /** Exclusive; -1 for "to the end of the range". */
+  readonly end: number;
+  readonly step: number;
+}
+
+/** What a statement must give: an errno name ("EINVAL"), a signal, a number, "?" for anything; undefined: success. */
+export type Wanted = string | number;
+
+/** Model-only statements are marked in the list of verbs of the parser. */
+export type Action =
+  | {
+      readonly verb: "map";
+      readonly range: string;
+      readonly sizeBytes: number;
+      readonly at?: Span;
+      readonly skewPages: number;
+      /** Letters of "rwx"; "" for PROT_NONE. */
+      readonly prot: string;
+      readonly flags: readonly MapFlag[];
+    }
+  | { readonly verb: "unmap" | "munlock" | "mlock" | "mseal" | "mincore"; readonly span: Span }
+  | { readonly verb: "mlock2"; readonly span: Span; readonly flags: readonly "onfault"[] }
+  | { readonly verb: "protect"; readonly span: Span; readonly prot: string }
+  | {
+      readonly verb: "remap";
+      readonly span: Span;
+      /** Name of the new place. */
+      readonly to: string;
+      readonly sizeBytes?: number;
+      readonly at?: Span;
+      readonly flags: readonly ("inplace" | "dontunmap" | "anywhere")[];
+    }
+  | { readonly verb: "brk"; readonly sizeBytes: number }
+  | { readonly verb: "madvise"; readonly span: Span; readonly advice: number }
+  | { readonly verb: "read" | "write"; readonly span: Span }
+  | { readonly verb: "mlockall"; readonly flags: readonly ("current" | "future" | "onfault")[] }
+  | { readonly verb: "munlockall" | "exit" | "swapon" | "swapoff" | "drop-caches" | "mark" }
+  /** op 41 SET or 42 GET with its four arguments. */
+  | { readonly verb: "prctl"; readonly op: "set" | "get"; readonly args: readonly number[] }
+  | { readonly verb: "fork" | "thread"; readonly name: string }
+  | { readonly verb: "pin" | "hold-page"; readonly name: string; readonly span: Span }
+  | {
+      readonly verb: "release" | "join" | "snapshot" | "restore" | "continue";
+      readonly name: string;
+    }
+  | { readonly verb: "knob"; readonly name: string; readonly value: string }
+  | { readonly verb: "memcg" | "limit"; readonly name: string; readonly maxBytes: number | null }
+  | { readonly verb: "hold"; readonly phase: string; readonly statement: Statement }
+  | {
+      readonly verb: "fail";
+      readonly what: "alloc" | "charge";
+      readonly order: number;
+      readonly count: number;
+    }
+  | { readonly verb: "fragment"; readonly order: number }
+  | { readonly verb: "defragment" }
+  | { readonly verb: "shrink"; readonly nr: number }
+  | { readonly verb: "poison" | "soft-offline"; readonly span: Span };
+
+export type MapFlag =
+  | "shared"
+  | "populate"
+  | "locked"
+  | "stack"
+  | "noreserve"
+  | "growsdown"
+  | "droppable"
+  | "zerofile"
+  | "anywhere";
+
+/** Something done in a process or thread. */
+export interface Statement {
+  readonly line: number;
+  /** Process or thread that acts. */
+  readonly actor: string;
+  readonly action: Action;
+  readonly wanted?: Wanted;
+}
+
+/** One wanted value: exact or a closed interval. Words keep their text. */
+export type WantedValue =
+  | { readonly kind: "number"; readonly low: number; readonly high: number }
+  | { readonly kind: "word"; readonly text: string };
+
+export interface Condition {
+  readonly key: string;
+  readonly value: WantedValue;
+  /** Column of the condition in its line, for the caret. */
+  readonly column: number;
+}
+
+export type Subject =
+  /** `state` is one of PAGE_STATES or "present". */
+  | { readonly kind: "span"; readonly span: Span; readonly state?: string }
+  | { readonly kind: "smaps"; readonly range: string }
+  | { readonly kind: "status" | "faults" | "counters" | "knob" };
+
+export interface Expectation {
+  readonly line: number;
+  readonly actor: string;
+  readonly subject: Subject;
+  readonly conditions: readonly Condition[];
+}
+
+export type Step =
+  | { readonly kind: "statement"; readonly statement: Statement }
+  | { readonly kind: "expect"; readonly expectation: Expectation };
+
+export interface Header {
+  readonly title: string;
+  readonly rules: readonly string[];
+  readonly on: "both" | "model";
+  readonly machine: {
+    readonly memoryBytes: number;
+    readonly nrCpus: number;
+    readonly nrNodes: number;
+    readonly profile: string;
+    readonly seed: number;
+    readonly hasMemoryFailure: boolean;
+  };
+  /** In order; later ones win. */
+  readonly knobs: readonly { readonly name: string; readonly value: string }[];
+  /** Size of the swap device, 0 none. */
+  readonly swapBytes: number;
+}
+
+export interface Scenario {
+  /** As given on the command line. */
+  readonly file: string;
+  /** The file's lines, to show a failing one. */
+  readonly text: readonly string[];
+  readonly header: Header;
+  readonly steps: readonly Step[];
+}
