@@ -6,6 +6,7 @@
 
 import { availableParallelism } from "node:os";
 import type { Command } from "commander";
+import type { ByteStyle } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
 import { compareReplays } from "../lab/comparison.ts";
 import type { ReplayOutcome } from "../lab/replay.ts";
@@ -15,7 +16,6 @@ import { shellWords } from "../lab/report-rows.ts";
 import { renderTable } from "../lab/report-table.ts";
 import type { ComparisonResult } from "../lab/result.ts";
 import { knobsWithoutEffect, type Setting } from "../lab/setting.ts";
-import type { ByteStyle } from "../lab/units.ts";
 import { type Cleanup, withCleanup } from "./cleanup.ts";
 import { replayInWorkers } from "./compare-workers.ts";
 import { typedArguments, wantsExamples } from "./examples.ts";

@@ -6,9 +6,9 @@
  */
 
 import { Argument, type Command } from "commander";
+import { oneOf } from "../base/nearest.ts";
+import { KNOBS } from "../huge/knob-files.ts";
 import { CATALOGUES } from "../lab/catalogue.ts";
-import { KNOBS } from "../lab/knobs.ts";
-import { oneOf } from "../lab/nearest.ts";
 import { wantsExamples } from "./examples.ts";
 import { terminalOf } from "./global-options.ts";
 

@@ -9,9 +9,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from "yaml";
+import { didYouMean } from "../base/nearest.ts";
+import { quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
-import { didYouMean } from "../lab/nearest.ts";
-import { quote } from "../lab/units.ts";
 
 export const CONFIG_NAME = "hugelab.yaml";
 

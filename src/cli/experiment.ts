@@ -5,6 +5,8 @@
  */
 
 import { readFileSync } from "node:fs";
+import { didYouMean } from "../base/nearest.ts";
+import { quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
 import type { CostTable } from "../hw/cost-model.ts";
 import type { Geometry } from "../hw/geometry.ts";
@@ -12,9 +14,7 @@ import { GEOMETRIES, geometryForCpu } from "../hw/presets.ts";
 import type { TranslationMode } from "../hw/translate.ts";
 import type { COST_ERROR } from "../lab/comparison.ts";
 import type { MachineOptions, Translation } from "../lab/machine-options.ts";
-import { didYouMean } from "../lab/nearest.ts";
 import type { MachineSummary } from "../lab/result.ts";
-import { quote } from "../lab/units.ts";
 import { chooseCosts } from "./calibrate-store.ts";
 import type { Resolved, ResolvedMachine } from "./resolve.ts";
 

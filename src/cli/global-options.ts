@@ -3,7 +3,7 @@
  */
 
 import type { Command } from "commander";
-import { oneOf } from "../lab/nearest.ts";
+import { oneOf } from "../base/nearest.ts";
 import { findConfig, readConfig } from "./config-file.ts";
 import { PLAIN_OPTIONS, type Sources, strangeVariables } from "./resolve.ts";
 import { type GlobalOptions, type Terminal, terminalFor } from "./terminal.ts";

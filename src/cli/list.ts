@@ -5,8 +5,8 @@
  */
 
 import { Argument, type Command } from "commander";
+import { oneOf } from "../base/nearest.ts";
 import { CATALOGUES, type Catalogue } from "../lab/catalogue.ts";
-import { oneOf } from "../lab/nearest.ts";
 import type { Paint } from "../lab/paint.ts";
 import { wantsExamples } from "./examples.ts";
 import { terminalOf } from "./global-options.ts";

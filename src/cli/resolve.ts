@@ -5,8 +5,10 @@
  * Holds: every value was checked by the same parser whatever its source, and messages name the source.
  */
 
+import { nearestOf } from "../base/nearest.ts";
+import { parseInteger } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
-import { checkKnob, type KnobSetting, knobNamed, parseKnob } from "../lab/knobs.ts";
+import { checkKnob, type KnobSetting, knobNamed, parseKnob } from "../huge/knob-files.ts";
 import {
   DEFAULT_MACHINE,
   parseCpus,
@@ -16,7 +18,6 @@ import {
   parseTranslation,
   type Translation,
 } from "../lab/machine-options.ts";
-import { nearestOf } from "../lab/nearest.ts";
 import {
   BASELINE,
   checkUniqueNames,
@@ -27,7 +28,6 @@ import {
   type Setting,
   withKnobs,
 } from "../lab/setting.ts";
-import { parseInteger } from "../lab/units.ts";
 import type { ConfigFile, ConfigText } from "./config-file.ts";
 
 /** Everything a value can come from. */

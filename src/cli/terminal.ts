@@ -7,7 +7,7 @@
  */
 
 import pc from "picocolors";
-import { oneOf } from "../lab/nearest.ts";
+import { oneOf } from "../base/nearest.ts";
 import { NO_PAINT, type Paint } from "../lab/paint.ts";
 
 export const COLOR_WHEN = ["auto", "always", "never"] as const;

@@ -4,8 +4,8 @@
  * Entry: formatOf (by the first bytes, or as the user says), createReaderFor.
  */
 
+import { oneOf } from "../base/nearest.ts";
 import { UsageError } from "../base/usage-error.ts";
-import { oneOf } from "../lab/nearest.ts";
 import { MAGIC } from "../trace/format.ts";
 import { createLackeyImporter } from "../trace/lackey.ts";
 import { createPerfScriptImporter } from "../trace/perf-script.ts";

@@ -7,9 +7,9 @@
  * Units: gains and growths are shares of the baseline's value: 0.1 is a tenth less time, a tenth more memory.
  */
 
-import { knobNamed, sysfsPath } from "./knobs.ts";
+import { formatBytes, formatChange, formatCount, formatMs, formatNs } from "../base/units.ts";
+import { knobNamed, sysfsPath } from "../huge/knob-files.ts";
 import type { Advice, SettingResult, TraceSummary } from "./result.ts";
-import { formatBytes, formatChange, formatCount, formatMs, formatNs } from "./units.ts";
 
 /** The thresholds of the decision; reports print those that decided. */
 export const ADVICE_LIMITS = {

@@ -7,9 +7,9 @@
 import { THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts";
 import { EVENT_NAMES } from "../base/events.ts";
 import { PROFILES } from "../base/profile.ts";
+import { describeValues, KNOBS, NOT_SIMULATED } from "../huge/knob-files.ts";
 import { COST_TABLES } from "../hw/cost-tables.ts";
 import { GEOMETRIES } from "../hw/presets.ts";
-import { describeValues, KNOBS, NOT_SIMULATED } from "./knobs.ts";
 import { PRESETS } from "./setting.ts";
 
 export interface Catalogue {

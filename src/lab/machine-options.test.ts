@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { editDistance, nearestOf } from "../base/nearest.ts";
 import { parseCpus, parseMemory, parseProfile, parseTranslation } from "./machine-options.ts";
-import { editDistance, nearestOf } from "./nearest.ts";
 
 test("memory is a size that a machine can have", () => {
   expect(parseMemory("16g", "--mem")).toBe(17_179_869_184);

@@ -5,11 +5,11 @@
  * Holds: a value that is returned describes a machine that can be built.
  */
 
+import { oneOf } from "../base/nearest.ts";
 import { PROFILES } from "../base/profile.ts";
+import { formatBytes, parseInteger, parseSize, quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
 import { DEFAULT_MACHINE as MACHINE, memoryProblem } from "../machine/machine.ts";
-import { oneOf } from "./nearest.ts";
-import { formatBytes, parseInteger, parseSize, quote } from "./units.ts";
 
 export interface MachineOptions {
   readonly memoryBytes: number;

@@ -5,12 +5,6 @@
  * Holds: every text from a recording or a command line is escaped; embedded data cannot end its script element.
  */
 
-import { modelledMs, sysfsCommands } from "./advice.ts";
-import { type Chart, escapeHtml, lineChart, stepsOf } from "./chart.ts";
-import { REPORT_SCRIPT, REPORT_STYLE } from "./report-html-assets.ts";
-import { renderMarkdown } from "./report-markdown.ts";
-import { type ReportCell, reportFacts, reportSections, shellWords } from "./report-rows.ts";
-import type { ComparisonResult, SettingResult } from "./result.ts";
 import {
   type ByteStyle,
   formatBytes,
@@ -19,7 +13,13 @@ import {
   formatMs,
   formatNs,
   formatShare,
-} from "./units.ts";
+} from "../base/units.ts";
+import { modelledMs, sysfsCommands } from "./advice.ts";
+import { type Chart, escapeHtml, lineChart, stepsOf } from "./chart.ts";
+import { REPORT_SCRIPT, REPORT_STYLE } from "./report-html-assets.ts";
+import { renderMarkdown } from "./report-markdown.ts";
+import { type ReportCell, reportFacts, reportSections, shellWords } from "./report-rows.ts";
+import type { ComparisonResult, SettingResult } from "./result.ts";
 
 const NR_COLOURS = 8;
 

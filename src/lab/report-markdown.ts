@@ -4,10 +4,10 @@
  * Entry: renderMarkdown. Every text that comes from outside is escaped.
  */
 
+import type { ByteStyle } from "../base/units.ts";
 import { sysfsCommands } from "./advice.ts";
 import { reportFacts, reportSections, settingNames } from "./report-rows.ts";
 import type { ComparisonResult } from "./result.ts";
-import type { ByteStyle } from "./units.ts";
 
 /** The whole report, ending with a newline. */
 export function renderMarkdown(result: ComparisonResult, bytes: ByteStyle = "scaled"): string {

@@ -6,7 +6,6 @@
  * Units: in the text of each cell; simulated times say so in the row's name.
  */
 
-import type { ComparisonResult, HugeUse, SettingResult } from "./result.ts";
 import {
   type ByteStyle,
   formatBytes,
@@ -15,7 +14,8 @@ import {
   formatMs,
   formatNs,
   formatShare,
-} from "./units.ts";
+} from "../base/units.ts";
+import type { ComparisonResult, HugeUse, SettingResult } from "./result.ts";
 
 export interface ReportSection {
   readonly title: string;

@@ -6,11 +6,11 @@
  *        table that repeats the first column. Colour says nothing that a mark does not say too.
  */
 
+import type { ByteStyle } from "../base/units.ts";
 import { sysfsCommands } from "./advice.ts";
 import type { Paint } from "./paint.ts";
 import { type ReportCell, type ReportSection, reportFacts, reportSections } from "./report-rows.ts";
 import type { ComparisonResult } from "./result.ts";
-import type { ByteStyle } from "./units.ts";
 
 export interface TableOptions {
   /** Columns of the terminal. */

@@ -5,6 +5,8 @@
  * Holds: `knobs` names only known knobs with values their files accept; what is not named keeps the kernel's default.
  */
 
+import { didYouMean } from "../base/nearest.ts";
+import { quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
 import {
   ANON_SIZES_KB,
@@ -13,9 +15,7 @@ import {
   knobNamed,
   NOT_SIMULATED,
   parseKnob,
-} from "./knobs.ts";
-import { didYouMean } from "./nearest.ts";
-import { quote } from "./units.ts";
+} from "../huge/knob-files.ts";
 
 export interface Setting {
   readonly name: string;

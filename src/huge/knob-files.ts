@@ -6,9 +6,9 @@
  *        kernel's canonical spelling.
  */
 
+import { didYouMean } from "../base/nearest.ts";
+import { quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
-import { didYouMean } from "./nearest.ts";
-import { quote } from "./units.ts";
 
 /** What a knob's file accepts. */
 export type KnobValues =

@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { UsageError } from "../base/usage-error.ts";
 import {
   formatBytes,
   formatChange,
@@ -11,6 +10,7 @@ import {
   parseInteger,
   parseSize,
 } from "./units.ts";
+import { UsageError } from "./usage-error.ts";
 
 /** The error that `run` throws, as the user sees it: the line, the text and the column of the caret. */
 function usageErrorOf(run: () => unknown): { line: string; text?: string; column?: number } {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../base/usage-error.ts";
-import { checkKnob, KNOBS, knobNamed, parseKnob, sysfsPath } from "./knobs.ts";
+import { checkKnob, KNOBS, knobNamed, parseKnob, sysfsPath } from "./knob-files.ts";
 
 function lineOf(run: () => unknown): string {
   try {

@@ -2,8 +2,8 @@
  * Words out of a known list: checked, and for a mistyped one the nearest, for "did you mean".
  */
 
-import { UsageError } from "../base/usage-error.ts";
 import { quote } from "./units.ts";
+import { UsageError } from "./usage-error.ts";
 
 /** The nearest of `known` to `word`, or undefined if none is near enough to be a slip of the keys. */
 export function nearestOf(word: string, known: readonly string[]): string | undefined {

@@ -6,8 +6,8 @@
  *        below 2^53, times are nanoseconds. Simulated time is labelled by whoever prints it.
  */
 
-import { HUGE_SIZE, PAGE_SIZE } from "../base/address.ts";
-import { UsageError } from "../base/usage-error.ts";
+import { HUGE_SIZE, PAGE_SIZE } from "./address.ts";
+import { UsageError } from "./usage-error.ts";
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   "": 1,
