@@ -24,28 +24,37 @@ export const EOVERFLOW = 75;
 export const EOPNOTSUPP = 95;
 export const EHWPOISON = 133;
 
-const NAMES: Readonly<Record<number, string>> = {
-  [EPERM]: "EPERM",
-  [ENOENT]: "ENOENT",
-  [ESRCH]: "ESRCH",
-  [EINTR]: "EINTR",
-  [EAGAIN]: "EAGAIN",
-  [ENOMEM]: "ENOMEM",
-  [EACCES]: "EACCES",
-  [EFAULT]: "EFAULT",
-  [EBUSY]: "EBUSY",
-  [EEXIST]: "EEXIST",
-  [ENODEV]: "ENODEV",
-  [EINVAL]: "EINVAL",
-  [ENOSPC]: "ENOSPC",
-  [ENOSYS]: "ENOSYS",
-  [ERANGE]: "ERANGE",
-  [EOVERFLOW]: "EOVERFLOW",
-  [EOPNOTSUPP]: "EOPNOTSUPP",
-  [EHWPOISON]: "EHWPOISON",
-};
+/** Names of Linux's errnos on x86-64, in the order of their numbers from 1; "-" where there is none. */
+const NAMES: readonly string[] = [
+  "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES",
+  "EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY",
+  "ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG",
+  "ENOLCK ENOSYS ENOTEMPTY ELOOP - ENOMSG EIDRM ECHRNG EL2NSYNC EL3HLT EL3RST ELNRNG",
+  "EUNATCH ENOCSI EL2HLT EBADE EBADR EXFULL ENOANO EBADRQC EBADSLT - EBFONT ENOSTR",
+  "ENODATA ETIME ENOSR ENONET ENOPKG EREMOTE ENOLINK EADV ESRMNT ECOMM EPROTO",
+  "EMULTIHOP EDOTDOT EBADMSG EOVERFLOW ENOTUNIQ EBADFD EREMCHG ELIBACC ELIBBAD ELIBSCN",
+  "ELIBMAX ELIBEXEC EILSEQ ERESTART ESTRPIPE EUSERS ENOTSOCK EDESTADDRREQ EMSGSIZE",
+  "EPROTOTYPE ENOPROTOOPT EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP EPFNOSUPPORT",
+  "EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL ENETDOWN ENETUNREACH ENETRESET ECONNABORTED",
+  "ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN ETOOMANYREFS ETIMEDOUT ECONNREFUSED",
+  "EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EUCLEAN ENOTNAM ENAVAIL EISNAM",
+  "EREMOTEIO EDQUOT ENOMEDIUM EMEDIUMTYPE ECANCELED ENOKEY EKEYEXPIRED EKEYREVOKED",
+  "EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON",
+]
+  .join(" ")
+  .split(" ");
 
-/** The name of an errno given positive or negative, e.g. "ENOMEM"; "errno 7" if it has none here. */
+/** The name of an errno given positive or negative, e.g. "ENOMEM"; "errno 200" if there is none. */
 export function errnoName(errno: number): string {
-  return NAMES[Math.abs(errno)] ?? `errno ${Math.abs(errno)}`;
+  const name = NAMES[Math.abs(errno) - 1];
+  return name === undefined || name === "-" ? `errno ${Math.abs(errno)}` : name;
 }
+
+/** The positive errno called `name`, or undefined. */
+export function errnoNamed(name: string): number | undefined {
+  const index = name === "-" ? -1 : NAMES.indexOf(name);
+  return index < 0 ? undefined : index + 1;
+}
+
+/** All errno names, for "did you mean". */
+export const ERRNO_NAMES: readonly string[] = NAMES.filter((name) => name !== "-");

@@ -2,15 +2,24 @@
  * Port: a machine that carries out the statements of a scenario, the model's or the live kernel's.
  *
  * Entry: Backend, implemented by model-backend.ts here and by the kernel back end in cli/. Calls are synchronous on both.
- * Holds: addresses are the scenario's own (statements carry spans by range name; the back end knows where ranges are).
+ * Holds: layout.ts says where ranges are; addresses are the scenario's own (statements carry spans by range name).
  */
 
 import type { Observation } from "./observation.ts";
-import type { Header, Statement } from "./syntax.ts";
+import type { Header, Span, Statement } from "./syntax.ts";
 
-/** What a statement gave: 0 or a non-negative value, a negative errno, or a signal. */
+/**
+ * What a statement gave. `value` is 0 for success, a negative errno, or for `prctl thp-disable get` what it returned: a `map`,
+ * `remap`, `brk`, `fork`, `pin` that succeeds gives 0, not an address or a number of pages. A `brk` that leaves the break
+ * where it was gives -ENOMEM.
+ */
 export type StepResult =
-  | { readonly kind: "value"; readonly value: number }
+  | {
+      readonly kind: "value";
+      readonly value: number;
+      /** mincore: 1 for each resident page of the span, else 0. */
+      readonly resident?: readonly number[];
+    }
   | { readonly kind: "signal"; readonly signal: "SIGSEGV" | "SIGBUS" }
   /** A read saw something else than what was last written: always a failure of the run. `page` of the span's range. */
   | { readonly kind: "wrongContents"; readonly page: number };
@@ -21,6 +30,8 @@ export interface Look {
   readonly isDrained: boolean;
 }
 
+export type PageContents = "none" | "zero" | "written";
+
 export interface Backend {
   readonly name: "model" | "kernel";
   /** A fresh machine with one process "main", knobs and swap as the header says. */
@@ -28,8 +39,12 @@ export interface Backend {
   /** Carries out one statement that is no expectation. */
   step(statement: Statement): StepResult;
   observe(look: Look): Observation;
-  /** Value of a knob by name. */
+  /** What the mapped pages of a span hold, without touching any: "none" for a page that is not present. */
+  peek(actor: string, span: Span): readonly PageContents[];
+  /** What reading the knob's file gives, with its newline. */
   readKnob(name: string): string;
   /** Ends every process of the scenario and restores what it changed. */
   end(): void;
+  /** Model only: why the first page of the span is not in a huge page; "" if it is. A name of `hugelab list reasons`. */
+  reasonOf?(actor: string, span: Span): string;
 }
