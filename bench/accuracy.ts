@@ -43,9 +43,12 @@ async function main(args: readonly string[]): Promise<number> {
   mkdirSync(folder, { recursive: true });
   try {
     for (const program of programs) prepareData(program, folder);
-    if (!options.measuresOnly) for (const program of programs) record(program, folder);
-    const { state, measured } = await measure(programs, folder, options.nrRounds);
-    const comparisons = programs.map(
+    const recorded = options.measuresOnly
+      ? programs
+      : programs.filter((program) => record(program, folder));
+    const lost = programs.filter((program) => !recorded.includes(program));
+    const { state, measured } = await measure(recorded, folder, options.nrRounds);
+    const comparisons = recorded.map(
       (program, i): Comparison => ({
         program,
         measured: measured[i],
@@ -53,8 +56,9 @@ async function main(args: readonly string[]): Promise<number> {
       }),
     );
     process.stdout.write(`${accuracyTable(comparisons)}\n`);
-    if (options.writes && !options.measuresOnly) writeDocument(comparisons, state);
-    return 0;
+    const left = lost.map((program) => `; ${program.name} could not be recorded`).join("");
+    if (options.writes && !options.measuresOnly) writeDocument(comparisons, `${state}${left}`);
+    return lost.length === 0 ? 0 : 1;
   } finally {
     if (options.keep === null) rmSync(folder, { recursive: true, force: true });
   }
@@ -87,25 +91,29 @@ async function measure(
   });
 }
 
-/** Records a program unless its recording is already there. The emulator itself crashes now and then: tried three times. */
-function record(program: AccuracyProgram, folder: string): void {
+/** The emulator itself crashes now and then, in bursts. */
+const NR_ATTEMPTS = 6;
+
+/** Records a program unless its recording is already there; false if every attempt failed, and the others go on. */
+function record(program: AccuracyProgram, folder: string): boolean {
   const trace = traceOf(program, folder);
-  if (existsSync(trace)) return;
+  if (existsSync(trace)) return true;
   const driver = program.driver === "" ? [] : ["--driver", program.driver];
   const args = ["record", "-o", trace, ...driver, "--", ...program.command];
-  for (let attempt = 1; attempt <= 3; attempt++) {
+  for (let attempt = 1; attempt <= NR_ATTEMPTS; attempt++) {
     note(`recording ${program.name}`);
     const run = spawnSync(process.execPath, [hugelab(), ...args], {
       cwd: folder,
       stdio: ["ignore", "ignore", "inherit"],
     });
-    if (run.status === 0) return;
+    if (run.status === 0) return true;
     rmSync(trace, { force: true });
     if (run.status === 3) {
       throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
     }
   }
-  throw new Error(`recording ${program.name} failed three times`);
+  note(`recording ${program.name} failed ${NR_ATTEMPTS} times: left out`);
+  return false;
 }
 
 /** Peak RSS depends on where mappings happen to lie; so does the kernel's. The median of these layouts is predicted. */
