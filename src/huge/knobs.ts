@@ -2,7 +2,8 @@
  * The THP knobs as sysfs has them: what is accepted, what is read back, and what follows for faults.
  *
  * Owns:  ThpKnobs and the masks derived from it.
- * Names: "thp.enabled" is /sys/kernel/mm/transparent_hugepage/enabled, "thp.hugepages-64kB.enabled" the file of that size.
+ * Names: "thp.enabled" is /sys/kernel/mm/transparent_hugepage/enabled, "thp.hugepages-64kB.enabled" the file of that size,
+ *        "khugepaged.defrag" the file in khugepaged/ (khugepaged-knobs.ts).
  * Rules: ANON-001, 005, 006, 007, 009, 021, 110; a change never touches existing mappings (ANON-012).
  */
 
@@ -10,17 +11,38 @@ import { HUGE_ORDER } from "../base/address.ts";
 import { EACCES, EINVAL, ENOENT, ERANGE, type Err } from "../base/errno.ts";
 import type { MmState } from "../mm/state.ts";
 import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
+import {
+  decimalDigits,
+  defaultKhugepagedKnobs,
+  type KhugepagedKnobs,
+  readKhugepagedKnob,
+  storeKhugepagedKnob,
+} from "./khugepaged-knobs.ts";
 
 export const ENABLED_VALUES = ["always", "madvise", "never"] as const;
 export const DEFRAG_VALUES = ["always", "defer", "defer+madvise", "madvise", "never"] as const;
 export const SIZE_VALUES = ["always", "inherit", "madvise", "never"] as const;
+export const SHMEM_VALUES = ["always", "within_size", "advise", "never", "deny", "force"] as const;
+export const SHMEM_SIZE_VALUES = ["always", "inherit", "within_size", "advise", "never"] as const;
 
 export type EnabledValue = (typeof ENABLED_VALUES)[number];
 export type DefragValue = (typeof DEFRAG_VALUES)[number];
 export type SizeValue = (typeof SIZE_VALUES)[number];
+export type ShmemValue = (typeof SHMEM_VALUES)[number];
+export type ShmemSizeValue = (typeof SHMEM_SIZE_VALUES)[number];
 
 /** Orders an anonymous folio can have besides 0. */
 export const ANON_ORDERS = [2, 3, 4, 5, 6, 7, 8, 9] as const;
+/** Orders a folio of shared memory can have besides 0. */
+export const SHMEM_ORDERS = [1, ...ANON_ORDERS] as const;
+
+const KHUGEPAGED = "khugepaged.";
+/** Files of mode 0444. */
+const READ_ONLY: readonly string[] = [
+  "thp.hpage_pmd_size",
+  "khugepaged.pages_collapsed",
+  "khugepaged.full_scans",
+];
 
 export interface ThpKnobs {
   enabled: EnabledValue;
@@ -28,6 +50,11 @@ export interface ThpKnobs {
   useZeroPage: boolean;
   /** Policy per order, index = order; 0 and 1 unused. */
   sizes: SizeValue[];
+  /** Shared memory without a mount option; nothing reads it yet. */
+  shmemEnabled: ShmemValue;
+  /** The same per order, index = order; 0 unused. */
+  shmemSizes: ShmemSizeValue[];
+  readonly khugepaged: KhugepagedKnobs;
 }
 
 /** What the fault path reads: recomputed at every accepted write. Order masks have bit `order` set. */
@@ -50,11 +77,16 @@ export interface HugeState extends MmState {
 export function defaultKnobs(isSmallMemory: boolean): ThpKnobs {
   const sizes = Array.from({ length: HUGE_ORDER + 1 }, (): SizeValue => "never");
   sizes[HUGE_ORDER] = "inherit";
+  const shmemSizes = Array.from({ length: HUGE_ORDER + 1 }, (): ShmemSizeValue => "never");
+  shmemSizes[HUGE_ORDER] = "inherit";
   return {
     enabled: isSmallMemory ? "never" : "madvise",
     defrag: isSmallMemory ? "never" : "madvise",
     useZeroPage: !isSmallMemory,
     sizes,
+    shmemEnabled: "never",
+    shmemSizes,
+    khugepaged: defaultKhugepagedKnobs(isSmallMemory),
   };
 }
 
@@ -97,7 +129,10 @@ export function knobNames(): string[] {
     "thp.use_zero_page",
     "thp.shrink_underused",
     "thp.hpage_pmd_size",
+    "thp.shmem_enabled",
     ...ANON_ORDERS.map((order) => `thp.hugepages-${4 << order}kB.enabled`),
+    ...SHMEM_ORDERS.map((order) => `thp.hugepages-${4 << order}kB.shmem_enabled`),
+    ...Object.keys(defaultKhugepagedKnobs(false)).map((name) => KHUGEPAGED + name),
   ];
 }
 
@@ -115,18 +150,30 @@ export function readKnob(m: HugeState, name: string): string | Err {
       return m.queuesUnderused ? "1\n" : "0\n";
     case "thp.hpage_pmd_size":
       return "2097152\n";
-    default: {
-      const order = orderOfKnob(name);
-      return order < 0 ? order : bracketed(SIZE_VALUES, knobs.sizes[order]);
-    }
+    case "thp.shmem_enabled":
+      return bracketed(SHMEM_VALUES, knobs.shmemEnabled);
+    default:
+      return readNamedKnob(knobs, name);
   }
+}
+
+/** The knobs that exist per size, and khugepaged's. */
+function readNamedKnob(knobs: ThpKnobs, name: string): string | Err {
+  if (name.startsWith(KHUGEPAGED))
+    return readKhugepagedKnob(knobs.khugepaged, name.slice(KHUGEPAGED.length));
+  const order = orderOfKnob(name);
+  if (order < 0) return order;
+  return name.endsWith(".enabled")
+    ? bracketed(SIZE_VALUES, knobs.sizes[order])
+    : bracketed(SHMEM_SIZE_VALUES, knobs.shmemSizes[order]);
 }
 
 /** A write(2) of `text` to the file: 0, or -EINVAL, -ERANGE, -EACCES as the kernel gives, -ENOENT for no such file. */
 export function writeKnob(m: HugeState, name: string, text: string): Err {
-  // hpage_pmd_size cannot even be opened for writing (ANON-008).
-  const isWritable = name !== "thp.hpage_pmd_size" && knobNames().includes(name);
-  if (text === "" && isWritable) return 0;
+  if (!knobNames().includes(name)) return -ENOENT;
+  // These cannot even be opened for writing (ANON-008, COLL-008).
+  if (READ_ONLY.includes(name)) return -EACCES;
+  if (text === "") return 0;
   const result = storeKnob(m, name, text);
   if (result === 0) Object.assign(m.policy, policyOf(m.knobs));
   return result;
@@ -152,16 +199,27 @@ function storeKnob(m: HugeState, name: string, text: string): Err {
       return storeLaxBoolean(word, (value) => {
         m.queuesUnderused = value;
       });
-    case "thp.hpage_pmd_size":
-      return -EACCES;
-    default: {
-      const order = orderOfKnob(name);
-      if (order < 0) return order;
-      return storeWord(SIZE_VALUES, word, (value) => {
-        knobs.sizes[order] = value;
+    case "thp.shmem_enabled":
+      return storeWord(SHMEM_VALUES, word, (value) => {
+        knobs.shmemEnabled = value;
       });
-    }
+    default:
+      return storeNamedKnob(knobs, name, word);
   }
+}
+
+function storeNamedKnob(knobs: ThpKnobs, name: string, word: string): Err {
+  if (name.startsWith(KHUGEPAGED))
+    return storeKhugepagedKnob(knobs.khugepaged, name.slice(KHUGEPAGED.length), word);
+  const order = orderOfKnob(name);
+  if (order < 0) return order;
+  if (name.endsWith(".enabled"))
+    return storeWord(SIZE_VALUES, word, (value) => {
+      knobs.sizes[order] = value;
+    });
+  return storeWord(SHMEM_SIZE_VALUES, word, (value) => {
+    knobs.shmemSizes[order] = value;
+  });
 }
 
 function storeWord<T extends string>(
@@ -177,10 +235,8 @@ function storeWord<T extends string>(
 
 /** ANON-006: an unsigned decimal with an optional plus sign; only 0 and 1 are meant. */
 function storeNumericBoolean(word: string, store: (value: boolean) => void): Err {
-  if (!/^\+?[0-9]+$/.test(word)) return -EINVAL;
-  const digits = word.replace(/^\+?0*(?=.)/, "");
-  const isTooBig = digits.length > 20 || (digits.length === 20 && digits > "18446744073709551615");
-  if (isTooBig) return -ERANGE;
+  const digits = decimalDigits(word);
+  if (digits === "overflow") return -ERANGE;
   if (digits !== "0" && digits !== "1") return -EINVAL;
   store(digits === "1");
   return 0;
@@ -195,10 +251,12 @@ function storeLaxBoolean(word: string, store: (value: boolean) => void): Err {
   return 0;
 }
 
+/** ANON-009: 8 kB has only the file for shared memory. */
 function orderOfKnob(name: string): number {
-  const match = /^thp\.hugepages-(\d+)kB\.enabled$/.exec(name);
-  const order = ANON_ORDERS.find((o) => match !== null && String(4 << o) === match[1]);
-  return order ?? -ENOENT;
+  const match = /^thp\.hugepages-(\d+)kB\.(enabled|shmem_enabled)$/.exec(name);
+  if (match === null) return -ENOENT;
+  const orders: readonly number[] = match[2] === "enabled" ? ANON_ORDERS : SHMEM_ORDERS;
+  return orders.find((order) => String(4 << order) === match[1]) ?? -ENOENT;
 }
 
 function bracketed(values: readonly string[], active: string): string {

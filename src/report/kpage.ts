@@ -149,7 +149,8 @@ function isInBuddy(m: MmState, pfn: Pfn): boolean {
   const { flags, order } = m.frames;
   for (let size = 0; size <= MAX_ORDER; size++) {
     const head = pfn & -(1 << size);
-    if ((flags[head] & PG.BUDDY) !== 0) return order[head] >= size && pfn < head + (1 << order[head]);
+    if ((flags[head] & PG.BUDDY) !== 0)
+      return order[head] >= size && pfn < head + (1 << order[head]);
   }
   return false;
 }

@@ -92,13 +92,7 @@ function addSwapped(m: MmState, payload: number, sums: MemorySums): void {
 }
 
 /** `nr` consecutive pages of one folio that one entry maps. */
-function addPages(
-  m: MmState,
-  first: Pfn,
-  nr: number,
-  entry: number,
-  sums: MemorySums,
-): void {
+function addPages(m: MmState, first: Pfn, nr: number, entry: number, sums: MemorySums): void {
   const head = headOf(m.frames, first);
   const pageFlags = m.frames.flags[head];
   const isDirty = (entry & ENTRY.DIRTY) !== 0 || (pageFlags & PG.DIRTY) !== 0;

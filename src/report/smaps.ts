@@ -5,10 +5,10 @@
  * Rules: PROC-001, PROC-010..025.
  */
 
-import type { Mm } from "../mm/state.ts";
-import type { Vma } from "../mm/vma.ts";
 import { isThpEligible } from "../huge/eligibility.ts";
 import type { HugeState } from "../huge/knobs.ts";
+import type { Mm } from "../mm/state.ts";
+import type { Vma } from "../mm/vma.ts";
 import { addVma, emptySums, type MemorySums, pssKb } from "./memory-sums.ts";
 import { countLine, KIB_PER_PAGE, kbLine } from "./text-layout.ts";
 import { mapsLine, rollupLine, vmFlagsText } from "./vma-words.ts";

@@ -7,8 +7,8 @@
  *        is 0 and all executable memory counts as VmLib.
  */
 
-import { nrPagesOf, VM, type Vma } from "../mm/vma.ts";
 import { type Mm, peakRss, rssOf } from "../mm/state.ts";
+import { nrPagesOf, VM, type Vma } from "../mm/vma.ts";
 import { KIB_PER_PAGE, statusKbLine } from "./text-layout.ts";
 
 /** Pages of VMAs of a kind. */

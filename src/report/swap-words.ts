@@ -21,3 +21,12 @@ export function swapOffsetOf(_m: MmState, payload: number): number {
 export function swapSharers(_m: MmState, _payload: number): number {
   return 1;
 }
+
+/** Pages of all swap devices, and those in no use. */
+export function swapTotalPages(_m: MmState): number {
+  return 0;
+}
+
+export function swapFreePages(_m: MmState): number {
+  return 0;
+}

@@ -7,11 +7,11 @@
  */
 
 import { VMSTAT, type VmstatName } from "../base/counters.ts";
-import { MIN_FREE_BLOCK, freeInBlocks } from "./free-blocks.ts";
 import type { MmState } from "../mm/state.ts";
-import type { Zone } from "../phys/state.ts";
+import { LRU, type Zone } from "../phys/state.ts";
+import { freeInWholePageblocks } from "./buddyinfo.ts";
 
-/** Names in the order of the file, by block (PROC-071). Names are separated by blanks. */
+/** Names in the order of the file, by block (PROC-071). */
 export const VMSTAT_BLOCKS = {
   zone: words(
     `nr_free_pages nr_free_pages_blocks nr_zone_inactive_anon nr_zone_active_anon nr_zone_inactive_file nr_zone_active_file
@@ -53,3 +53,47 @@ export const VMSTAT_BLOCKS = {
      direct_map_level3_splits direct_map_level2_collapses direct_map_level3_collapses nr_unstable`,
   ),
 } as const;
+
+/** Per-zone items that the model keeps by zone. */
+const BY_ZONE: Readonly<Record<string, (zone: Zone) => number>> = {
+  nr_free_pages: (zone) => zone.nrFree,
+  nr_free_pages_blocks: freeInWholePageblocks,
+  nr_zone_inactive_anon: (zone) => zone.lruPages[LRU.INACTIVE_ANON],
+  nr_zone_active_anon: (zone) => zone.lruPages[LRU.ACTIVE_ANON],
+  nr_zone_inactive_file: (zone) => zone.lruPages[LRU.INACTIVE_FILE],
+  nr_zone_active_file: (zone) => zone.lruPages[LRU.ACTIVE_FILE],
+  nr_zone_unevictable: (zone) => zone.lruPages[LRU.UNEVICTABLE],
+};
+
+/** `name value` per line; a sum that is negative for a moment prints 0 (PROC-070). */
+export function vmstatText(m: MmState): string {
+  return Object.values(VMSTAT_BLOCKS)
+    .flat()
+    .map((name) => `${name} ${Math.max(systemCount(m, name), 0)}\n`)
+    .join("");
+}
+
+/** True if the model counts what this name says. */
+export function isModelled(name: string): boolean {
+  return Object.hasOwn(VMSTAT, name) || Object.hasOwn(BY_ZONE, name);
+}
+
+/** A count by name; 0 for what the model does not keep. */
+export function countOf(m: MmState, name: string): number {
+  return Object.hasOwn(VMSTAT, name) ? m.vmstat[VMSTAT[name as VmstatName]] : 0;
+}
+
+/** An item of one zone, or undefined where the model keeps no count by zone. */
+export function zoneItem(zone: Zone, name: string): number | undefined {
+  return BY_ZONE[name]?.(zone);
+}
+
+function systemCount(m: MmState, name: string): number {
+  const ofZone = BY_ZONE[name];
+  if (ofZone === undefined) return countOf(m, name);
+  return m.zones.reduce((sum, zone) => sum + ofZone(zone), 0);
+}
+
+function words(text: string): readonly string[] {
+  return text.trim().split(/\s+/);
+}
