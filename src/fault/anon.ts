@@ -12,6 +12,7 @@ import { useHugeZero } from "../huge/huge-zero.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import { putFolio, queueMaybeUnderused } from "../mm/folio.ts";
+import { mlockFolio } from "../mm/mlock.ts";
 import { ENTRY, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
 import { setHugeEntry } from "../mm/pmd.ts";
 import { addAnonPmd, addAnonPtes, mapNewAnonPage, setAnonOwner } from "../mm/rmap.ts";
@@ -111,6 +112,7 @@ export function mapNewHuge(m: HugeState, mm: Mm, vma: Vma, region: number, head:
   setAnonOwner(m, head, vma, vma.anonVma!, region, 0);
   addAnonPmd(m, mm, head);
   lruAdd(m, head);
+  if ((vma.flags & VM.LOCKED) !== 0) mlockFolio(m, head);
   queueMaybeUnderused(m, head);
   mm.rssAnon += PTES_PER_REGION;
   m.vmstat[VMSTAT.thp_fault_alloc]++;
@@ -171,6 +173,7 @@ export function newAnonPage(m: HugeState, mm: Mm, vma: Vma, region: number, pteI
   setAnonOwner(m, pfn, vma, vma.anonVma!, region, pteIndex);
   mapNewAnonPage(m, pfn);
   lruAdd(m, pfn);
+  if ((vma.flags & VM.LOCKED) !== 0) mlockFolio(m, pfn);
   mm.rssAnon++;
   return pfn;
 }
@@ -257,6 +260,7 @@ function mapMthp(
   m.thpStats[order * NR_THP_STATS + THP_STAT.anon_fault_alloc]++;
   addAnonPtes(m, mm, head, nr);
   lruAdd(m, head);
+  if ((vma.flags & VM.LOCKED) !== 0) mlockFolio(m, head);
   for (let i = 0; i < nr; i++) m.tables.payload[base + i] = head + i;
   m.tables.flags.fill(entry, base, base + nr);
   m.tables.nrUsed[table] += nr;

@@ -9,6 +9,7 @@ import { HUGE_ORDER, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import { putFolio } from "../mm/folio.ts";
+import { munlockFolio } from "../mm/mlock.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { splitPmd } from "../mm/pmd.ts";
 import { isMaybeMappedShared, removeAnonPmd, removeAnonPtes, removeFilePte } from "../mm/rmap.ts";
@@ -93,6 +94,7 @@ function copyHuge(
   mapNewHuge(m, mm, vma, region, head);
   m.tables.payload[slot] = head;
   m.tables.flags[slot] = newEntryFlags(vma) | ENTRY.HUGE;
+  if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, from);
   removeAnonPmd(m, mm, from);
   putFolio(m, from, 1);
   return true;
@@ -164,6 +166,7 @@ function copyAnon(
   const frames = m.frames;
   frames.tag[pfn] = frames.tag[from];
   installCopy(m, mm, vma, region, pteIndex, slot, pfn);
+  if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, headOf(frames, from));
   mm.rssAnon--;
   if (frames.order[from] === 0 && frames.mapcount[from] > 1 && frames.refcount[from] > 1) {
     // The usual case, a 4K page that others still map: nothing but the two counts changes.
@@ -210,6 +213,7 @@ function writeFilePage(
   installCopy(m, mm, vma, region, pteIndex, slot, pfn);
   if ((m.frames.flags[from] & PG.SWAPBACKED) !== 0) mm.rssShmem--;
   else mm.rssFile--;
+  if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, from);
   removeFilePte(m, from);
   putFolio(m, from, 1);
   return FILE_COW;

@@ -146,6 +146,24 @@ export function populatePages(
   return 0;
 }
 
+/**
+ * Faults in part of one VMA as mlock and MAP_POPULATE do: private writable memory is written, other memory read, nothing
+ * where MLOCK_ONFAULT was asked for (ANON-236). 0 or the first negative signal.
+ */
+export function populateVma(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  start: number,
+  end: number,
+  observe: FaultObserver | null,
+): number {
+  if ((vma.flags & (VM.LOCKONFAULT | VM.IO | VM.PFNMAP)) !== 0) return 0;
+  if ((vma.flags & VM_ACCESS) === 0) return FAULT_SIGSEGV;
+  const isWritten = (vma.flags & (VM.WRITE | VM.SHARED)) === VM.WRITE;
+  return populatePages(m, mm, start, end, isWritten ? "write" : "read", observe);
+}
+
 function isHugeMapped(m: HugeState, mm: Mm, region: number): boolean {
   const slot = pmdSlotOf(m.tables, mm.root, region);
   return slot >= 0 && (m.tables.flags[slot] & ENTRY.HUGE) !== 0;

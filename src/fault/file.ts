@@ -8,6 +8,7 @@ import { addrOf, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import type { FileObject } from "../mm/file-object.ts";
+import { mlockFolio } from "../mm/mlock.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { addFilePte } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -44,7 +45,7 @@ export function faultFilePte(
   // Shared memory has no first-write notice, so even a read maps it writable (SHM-057).
   const isWritable = access === "write" || (isShared && isWritableShmem(vma));
   const writeBits = (isWritable ? ENTRY.WRITE : 0) | (access === "write" ? ENTRY.DIRTY : 0);
-  mapCached(m, mm, table, pteIndex, pfn, bits | writeBits);
+  mapCached(m, mm, vma, table, pteIndex, pfn, bits | writeBits);
   if (file.kind === "shmem") return SHMEM;
   if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
   return FILE;
@@ -88,13 +89,14 @@ function mapNeighbours(
     const addr = addrOf(region, i);
     if (addr < vma.start || addr >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
     const pfn = getCachedPage(m, file, region * PTES_PER_REGION + i + vma.pgoffDelta);
-    if (pfn !== NO_PFN) mapCached(m, mm, table, i, pfn, ENTRY.PRESENT);
+    if (pfn !== NO_PFN) mapCached(m, mm, vma, table, i, pfn, ENTRY.PRESENT);
   }
 }
 
 function mapCached(
   m: HugeState,
   mm: Mm,
+  vma: Vma,
   table: number,
   pteIndex: number,
   pfn: Pfn,
@@ -103,6 +105,7 @@ function mapCached(
   const slot = table * 512 + pteIndex;
   m.frames.refcount[pfn]++;
   addFilePte(m, pfn);
+  if ((vma.flags & VM.LOCKED) !== 0) mlockFolio(m, pfn);
   if ((m.frames.flags[pfn] & PG.SWAPBACKED) !== 0) mm.rssShmem++;
   else mm.rssFile++;
   m.tables.payload[slot] = pfn;

@@ -188,7 +188,7 @@ test("ANON-202 a folio faulted while shrink_underused was 0 is never considered"
 test("ANON-202 mlocked folios are skipped", () => {
   const t = machine({ enabled: "always" });
   const range = written(t, 1);
-  t.m.frames.flags[t.folio(range)] |= PG.MLOCKED;
+  t.mlock(range);
   expect(t.dropSlab(0)).toBe(0);
 });
 

@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 import { EAGAIN, EBUSY } from "../base/errno.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
-import { VM } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
 import { PROT } from "../syscall/mmap.ts";
 import { splitFolio } from "./split-folio.ts";
@@ -133,7 +132,7 @@ test("ANON-203 pages of zeroes become the shared zero page in every process", ()
 test("ANON-203 ANON-205 in locked memory zero-filled pages stay", () => {
   const t = machine({ enabled: "always" });
   const range = t.mapHuge();
-  t.vma(range).flags |= VM.LOCKED;
+  t.mlock(range);
   split(t, range);
   expect(t.smaps(range).Rss).toBe(2048);
 });

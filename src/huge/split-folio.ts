@@ -11,12 +11,13 @@ import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EAGAIN, EBUSY, type Err } from "../base/errno.ts";
 import { EVENT } from "../base/events.ts";
 import { forgetSharers, leaveDeferredQueue, putFolio } from "../mm/folio.ts";
+import { mlockFolio, munlockAll } from "../mm/mlock.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { splitPmd } from "../mm/pmd.ts";
 import { folioMapcount } from "../mm/rmap.ts";
 import { forEachPmdMapping, forEachPteMapping } from "../mm/rmap-walk.ts";
 import { noteHiwater } from "../mm/state.ts";
-import { VM } from "../mm/vma.ts";
+import { VM, type Vma } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
 import { lruSplit } from "../phys/lru.ts";
 import type { HugeState } from "./knobs.ts";
@@ -26,12 +27,10 @@ const COPIED =
   PG.ANON |
   PG.REFERENCED |
   PG.SWAPBACKED |
-  PG.MLOCKED |
   PG.UPTODATE |
   PG.ACTIVE |
   PG.WORKINGSET |
   PG.DIRTY |
-  PG.UNEVICTABLE |
   PG.LRU;
 /** Flags that already stand in each page's own row. */
 const PER_PAGE = PG.ANON_EXCLUSIVE | PG.HWPOISON;
@@ -53,7 +52,10 @@ export function splitFolio(m: HugeState, head: Pfn): Err {
   forEachPmdMapping(m, head, (mm, _vma, region, slot) => splitPmd(m, mm, region, slot));
   if (!isPmdMapped) countPassingPartial(m, head, order);
   replaceZeroFilledPages(m, head);
+  munlockAll(m, head);
+  const isInLockedMemory = m.anonVmas[frames.owner[head]]!.vmas.some(isLocked);
   breakUp(m, head, order);
+  if (isInLockedMemory) lockPieces(m, head, order);
   countSplit(m, order, "done");
   m.events?.emit(EVENT.split_folio, head, order, 0);
   return 0;
@@ -72,6 +74,20 @@ function countPassingPartial(m: HugeState, head: Pfn, order: number): void {
   if (isFlagged || m.frames.nrPagesMapped[head] !== 1 << order) return;
   m.thpStats[order * NR_THP_STATS + THP_STAT.split_deferred]++;
   if (order === HUGE_ORDER) m.vmstat[VMSTAT.thp_deferred_split_page]++;
+}
+
+function isLocked(vma: Vma): boolean {
+  return (vma.flags & VM.LOCKED) !== 0;
+}
+
+/** A split takes all mappings away and puts them back: each page that a locked VMA maps is mlocked on its own (ANON-205). */
+function lockPieces(m: HugeState, head: Pfn, order: number): void {
+  for (let page = head; page < head + (1 << order); page++) {
+    if (m.frames.mapcount[page] === 0) continue;
+    forEachPteMapping(m, page, (_mm, vma) => {
+      if (isLocked(vma)) mlockFolio(m, page);
+    });
+  }
 }
 
 /** Mapped pages that hold only zeroes become mappings of the shared zero page, unless locked (ANON-203). */

@@ -31,6 +31,8 @@ export interface Found {
   readonly byMm: Map<Pfn, Map<number, number>>;
   /** Frames of all tables in use, deposited ones included. */
   readonly tableFrames: Set<Pfn>;
+  /** Mappings by locked VMAs: head to mappings of pages of it. */
+  readonly locked: Map<Pfn, number>;
   /** Ids of address spaces that map the huge zero folio now. */
   readonly hugeZeroUsers: Set<number>;
 }
@@ -40,6 +42,7 @@ export function checkCounts(m: Machine, found: Found, extra: ExtraReferences): v
   const cached = checkPageCache(m, found);
   checkMapcounts(m, found);
   checkFolios(m, found, cached, extra);
+  checkLocks(m, found);
   checkHugeZero(m, found);
   checkDeferredQueues(m, found);
   checkCounters(m, found);
@@ -183,6 +186,26 @@ function checkHugeZero(m: Machine, found: Found): void {
   for (const id of found.hugeZeroUsers)
     if (m.mms[id]?.usesHugeZero !== true)
       found.problems.push(`mm ${id} maps the huge zero folio without a reference`);
+}
+
+/** A 4K page is mlocked once for each locked VMA that maps it; a larger folio at most so often, and only by such (ANON-235). */
+function checkLocks(m: Machine, found: Found): void {
+  const { flags, order, mlockCount, nrFrames } = m.frames;
+  let nrLocked = 0;
+  for (let pfn = 0; pfn < nrFrames; pfn++) {
+    const isMlocked = (flags[pfn] & PG.MLOCKED) !== 0;
+    if (isMlocked) nrLocked += 1 << order[pfn];
+    if (isMlocked !== mlockCount[pfn] > 0)
+      found.problems.push(`frame ${pfn} has ${mlockCount[pfn]} locks, its flag says otherwise`);
+    if (isMlocked && (flags[pfn] & PG.UNEVICTABLE) === 0)
+      found.problems.push(`frame ${pfn} is mlocked and evictable`);
+    const nrMappings = found.locked.get(pfn) ?? 0;
+    if (mlockCount[pfn] > nrMappings)
+      found.problems.push(`frame ${pfn} has more locks than mappings in locked VMAs`);
+  }
+  for (const [head, nr] of found.locked)
+    if (order[head] === 0) expectEqual(found, `frame ${head} mlockCount`, mlockCount[head], nr);
+  expectEqual(found, "nr_mlock", m.vmstat[VMSTAT.nr_mlock], nrLocked);
 }
 
 /** Members of each queue are large, flagged, in the right queue, counted; every flagged folio is a member. */

@@ -22,6 +22,7 @@ export function checkMachine(m: Machine, extra: ExtraReferences = new Map()): st
     ptes: new Map(),
     pmds: new Map(),
     byMm: new Map(),
+    locked: new Map(),
     tableFrames: new Set(),
     hugeZeroUsers: new Set(),
   };
@@ -165,6 +166,7 @@ function noteHuge(
   checkWritable(m, mm, head, flags, found);
   checkIndex(m, vma, head, region * PTES_PER_REGION, found);
   bump(found.pmds, head, 1);
+  if ((vma.flags & VM.LOCKED) !== 0) bump(found.locked, head, 1);
   bumpMm(found, head, mm.id);
   seen.anon += PTES_PER_REGION;
 }
@@ -195,6 +197,7 @@ function notePte(
   }
   const head = headOf(m.frames, pfn);
   bump(found.ptes, pfn, 1);
+  if ((vma.flags & VM.LOCKED) !== 0) bump(found.locked, head, 1);
   if ((m.frames.flags[head] & PG.ANON) !== 0) {
     seen.anon++;
     checkWritable(m, mm, pfn, flags, found);

@@ -20,6 +20,7 @@ import { headOf, NO_PFN } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { createFile } from "../shmem/page-cache.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
+import { MLOCK_ONFAULT, sysMlock2, sysMunlock } from "../syscall/mlock.ts";
 import {
   MAP,
   MREMAP,
@@ -37,6 +38,7 @@ import {
   contentsOf,
   dropPages,
   forkSpace,
+  lockPages,
   mapPages,
   movePages,
   type NaiveObject,
@@ -63,6 +65,8 @@ export const STEP_WEIGHTS = {
   resize: 3,
   dontneed: 4,
   free: 3,
+  lock: 3,
+  unlock: 2,
   hugeAdvice: 4,
   forkAdvice: 1,
   otherAdvice: 1,
@@ -416,8 +420,9 @@ export class FuzzRun {
 
   dontneed(p: Process, step: Step): void {
     const { first, nr } = this.range(step);
-    this.advise(p, first, nr, step.variant % 4 === 0 ? MADV.DONTNEED_LOCKED : MADV.DONTNEED);
-    dropPages(p.space, first, nr);
+    const ignoresLocks = step.variant % 4 === 0;
+    this.advise(p, first, nr, ignoresLocks ? MADV.DONTNEED_LOCKED : MADV.DONTNEED);
+    dropPages(p.space, first, nr, ignoresLocks ? "ignored" : "respected");
   }
 
   free(p: Process, step: Step): void {
@@ -455,6 +460,19 @@ export class FuzzRun {
     const first = this.place(p, step);
     const { nr } = this.range(step);
     this.advise(p, first, nr, step.variant % 3 === 0 ? MADV.POPULATE_READ : MADV.POPULATE_WRITE);
+  }
+
+  lock(p: Process, step: Step): void {
+    const { first, nr } = this.range(step);
+    const flags = step.variant % 3 === 0 ? MLOCK_ONFAULT : 0;
+    sysMlock2(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE, flags);
+    lockPages(p.space, first, nr, true);
+  }
+
+  unlock(p: Process, step: Step): void {
+    const { first, nr } = this.range(step);
+    sysMunlock(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE);
+    lockPages(p.space, first, nr, false);
   }
 
   private advise(p: Process, first: number, nr: number, advice: number): void {

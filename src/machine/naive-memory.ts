@@ -27,6 +27,8 @@ export interface NaivePage {
   tag: number | null;
   isDroppedAtFork: boolean;
   isWipedAtFork: boolean;
+  /** mlock: MADV_DONTNEED is refused. */
+  isLocked: boolean;
 }
 
 /** One address space by page number. */
@@ -64,6 +66,7 @@ export function mapPages(
       tag: null,
       isDroppedAtFork: false,
       isWipedAtFork: false,
+      isLocked: false,
     });
 }
 
@@ -71,10 +74,16 @@ export function unmapPages(space: NaiveSpace, first: number, nr: number): void {
   for (let page = first; page < first + nr; page++) space.delete(page);
 }
 
-/** MADV_DONTNEED: private pages lose what was written to them. */
-export function dropPages(space: NaiveSpace, first: number, nr: number): void {
+/** MADV_DONTNEED: private pages lose what was written to them, up to the first locked one unless locks do not matter. */
+export function dropPages(
+  space: NaiveSpace,
+  first: number,
+  nr: number,
+  locks: "respected" | "ignored",
+): void {
   for (let at = first; at < first + nr; at++) {
     const page = space.get(at);
+    if (page?.isLocked === true && locks === "respected") return;
     if (page !== undefined) space.set(at, { ...page, tag: null });
   }
 }
@@ -88,6 +97,15 @@ export function protectPages(space: NaiveSpace, first: number, nr: number, prot:
   }
 }
 
+/** mlock and munlock: up to the first hole. */
+export function lockPages(space: NaiveSpace, first: number, nr: number, isLocked: boolean): void {
+  for (let at = first; at < first + nr; at++) {
+    const page = space.get(at);
+    if (page === undefined) return;
+    page.isLocked = isLocked;
+  }
+}
+
 /** mremap's move of `nr` pages; with `keepsSource` private memory stays mapped behind and empty. */
 export function movePages(
   space: NaiveSpace,
@@ -98,7 +116,7 @@ export function movePages(
 ): void {
   const moved = Array.from({ length: nr }, (_, i) => space.get(from + i)!);
   for (let i = 0; i < nr; i++) {
-    if (keepsSource) space.set(from + i, { ...moved[i], tag: null });
+    if (keepsSource) space.set(from + i, { ...moved[i], tag: null, isLocked: false });
     else space.delete(from + i);
   }
   for (let i = 0; i < nr; i++) space.set(to + i, moved[i]);
@@ -109,7 +127,8 @@ export function forkSpace(parent: NaiveSpace): NaiveSpace {
   const child: NaiveSpace = new Map();
   for (const [at, page] of parent) {
     if (page.isDroppedAtFork) continue;
-    child.set(at, page.isWipedAtFork ? { ...page, tag: null } : { ...page });
+    const tag = page.isWipedAtFork ? null : page.tag;
+    child.set(at, { ...page, tag, isLocked: false });
   }
   return child;
 }

@@ -26,11 +26,12 @@ import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
 import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
-import { findVma, type Vma } from "../mm/vma.ts";
+import { findVma, VM, type Vma } from "../mm/vma.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
+import { MLOCK_ONFAULT, sysMlock2, sysMunlock } from "../syscall/mlock.ts";
 import { MAP, MREMAP, PROT, sysMmap, sysMprotect, sysMremap, sysMunmap } from "../syscall/mmap.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "./access.ts";
 import { checkMachine } from "./check.ts";
@@ -84,6 +85,8 @@ export interface Smaps {
   readonly Anonymous: number;
   readonly LazyFree: number;
   readonly AnonHugePages: number;
+  /** Pss in locked VMAs. */
+  readonly Locked: number;
 }
 
 const KIB_PER_PAGE = 4;
@@ -255,7 +258,7 @@ export class Kit {
   /** What smaps would say of the range, counted page by page. */
   smaps(range: Range): Smaps {
     const sum = { Rss: 0, Pss: 0, Shared: 0, Private: 0, Referenced: 0 };
-    const more = { Anonymous: 0, LazyFree: 0, AnonHugePages: 0 };
+    const more = { Anonymous: 0, LazyFree: 0, AnonHugePages: 0, Locked: 0 };
     const { frames } = this.m;
     for (let page = 0; page < range.nrPages; page++) {
       const at = part(range, page, 1);
@@ -265,6 +268,7 @@ export class Kit {
       const nr = pageMapcount(this.m, pfn);
       sum.Rss += KIB_PER_PAGE;
       sum.Pss += KIB_PER_PAGE / nr;
+      if ((this.vma(at).flags & VM.LOCKED) !== 0) more.Locked += KIB_PER_PAGE / nr;
       if (nr > 1) sum.Shared += KIB_PER_PAGE;
       else sum.Private += KIB_PER_PAGE;
       const bits = this.entry(at).split(" ");
@@ -300,6 +304,28 @@ export class Kit {
     const result = sysMadvise(this.m, range.mm, range.start, length, MADV[advice]);
     this.check();
     return result;
+  }
+
+  mlock(range: Range, how: "now" | "onFault" = "now"): number {
+    const flags = how === "onFault" ? MLOCK_ONFAULT : 0;
+    const length = range.nrPages * PAGE_SIZE;
+    const result = sysMlock2(this.m, range.mm, range.start, length, flags);
+    this.check();
+    return result;
+  }
+
+  munlock(range: Range): number {
+    const result = sysMunlock(this.m, range.mm, range.start, range.nrPages * PAGE_SIZE);
+    this.check();
+    return result;
+  }
+
+  /** Which pages are of a mlocked folio. */
+  mlocked(range: Range): boolean[] {
+    const { flags } = this.m.frames;
+    return this.pfns(range).map(
+      (pfn) => pfn >= 0 && (flags[headOf(this.m.frames, pfn)] & PG.MLOCKED) !== 0,
+    );
   }
 
   munmap(range: Range): number {

@@ -34,6 +34,7 @@ test("ANON-151 ANON-132 ANON-300 smaps of a child: shared, half the Pss, not ref
     Anonymous: 2048,
     LazyFree: 0,
     AnonHugePages: 2048,
+    Locked: 0,
   });
   expect(t.kpagecount(child)).toEqual(new Array(512).fill(2));
 });

@@ -43,6 +43,7 @@ export function createMm(m: MmState, plan: AddressPlan, brkStart: Addr, memcg: n
     hasPinned: false,
     memcg,
     defaultFlags: 0,
+    lockLimitBytes: Number.POSITIVE_INFINITY,
   };
   m.mms[mm.id] = mm;
   return mm;

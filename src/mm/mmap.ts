@@ -8,6 +8,7 @@ import { type Addr, alignDown, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "
 import { EEXIST, ENOMEM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree, STACK_GUARD_GAP } from "./address-choice.ts";
 import type { FileObject } from "./file-object.ts";
+import { mayLock, VM_LOCK_BITS } from "./mlock.ts";
 import type { Mm, MmState } from "./state.ts";
 import { createVma, findVma, firstVmaIndex, VM, type Vma } from "./vma.ts";
 import { insertVma, isolateRange, MAX_MAP_COUNT, removeVma, splitPmdAt } from "./vma-edit.ts";
@@ -37,7 +38,9 @@ export function mapRange(m: MmState, mm: Mm, request: MapRequest): Addr | Err {
     if (failed !== 0) return failed;
   }
   if (mm.vmas.length >= MAX_MAP_COUNT) return -ENOMEM;
-  const flags = request.flags | mm.defaultFlags;
+  // Asked for or by default, memory that may be dropped is never locked.
+  const isDroppable = (request.flags & VM.DROPPABLE) !== 0;
+  const flags = isDroppable ? request.flags & ~VM_LOCK_BITS : request.flags;
   const pgoff = request.file === null ? start / PAGE_SIZE : request.filePage;
   insertVma(m, mm, createVma(mm.id, start, end, flags, request.file, pgoff));
   return start;
@@ -114,6 +117,8 @@ export function growStack(m: MmState, mm: Mm, addr: Addr): Vma | null {
   const below = mm.vmas[at - 1];
   if (vma.end - start > m.layout.stackLimitBytes) return null;
   if (below !== undefined && start - below.end < STACK_GUARD_GAP) return null;
+  const isLocked = (vma.flags & VM.LOCKED) !== 0;
+  if (isLocked && !mayLock(mm, (vma.start - start) / PAGE_SIZE)) return null;
   splitPmdAt(m, mm, start);
   vma.pgoff -= (vma.start - start) / PAGE_SIZE;
   vma.start = start;

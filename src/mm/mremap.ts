@@ -17,6 +17,7 @@ import { assert } from "../base/assert.ts";
 import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
 import { copyChain } from "./anon-vma.ts";
+import { VM_LOCK_BITS } from "./mlock.ts";
 import { unmapRange } from "./mmap.ts";
 import { ENTRY, NO_TABLE, pmdSlotOf } from "./page-tables.ts";
 import { isHugeEntry, moveHugePmd, splitPmd } from "./pmd.ts";
@@ -97,9 +98,15 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
     unmapRange(m, mm, to, to + newLength);
     return failed;
   }
-  if (request.keepsSource) mergeAround(m, mm, findVma(mm.vmas, address)!);
+  if (request.keepsSource) leaveSource(m, mm, findVma(mm.vmas, address)!);
   else failed = unmapRange(m, mm, address, address + moved);
   return failed === 0 ? to : failed;
+}
+
+/** MREMAP_DONTUNMAP: what stays behind is empty and no longer locked. */
+function leaveSource(m: MmState, mm: Mm, source: Vma): void {
+  source.flags &= ~VM_LOCK_BITS;
+  mergeAround(m, mm, source);
 }
 
 function chooseTarget(mm: Mm, length: number): Addr | Err {

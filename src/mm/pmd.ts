@@ -10,6 +10,7 @@ import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { PG } from "../phys/frame-table.ts";
 import { putFolio } from "./folio.ts";
+import { unlockAtPmdSplit } from "./mlock.ts";
 import { ENTRY, LEVEL_PTE, NO_TABLE } from "./page-tables.ts";
 import { addAnonPmd, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
@@ -66,7 +67,7 @@ export function splitPmd(m: MmState, mm: Mm, region: number, slot: number): void
   clearEntry(tables, slot);
   const isZero = (flags & ENTRY.SPECIAL) !== 0;
   fillPtes(m, table, isZero ? m.zeroPfn : head, isZero ? 0 : 1, flags);
-  if (!isZero) splitFolioMapping(m, mm, head, flags);
+  if (!isZero) splitFolioMapping(m, mm, region, head, flags);
   setTableEntry(tables, slot, table);
   m.vmstat[VMSTAT.thp_split_pmd]++;
   m.events?.emit(EVENT.split_pmd, mm.id, region, 0);
@@ -82,10 +83,11 @@ function fillPtes(m: MmState, table: number, first: Pfn, step: number, flags: nu
   m.tables.nrUsed[table] = PTES_PER_REGION;
 }
 
-function splitFolioMapping(m: MmState, mm: Mm, head: Pfn, flags: number): void {
+function splitFolioMapping(m: MmState, mm: Mm, region: number, head: Pfn, flags: number): void {
   const frames = m.frames;
   frames.refcount[head] += PTES_PER_REGION - 1;
   splitAnonPmdCounts(m, mm, head);
+  unlockAtPmdSplit(m, mm, region, head);
   if ((flags & ENTRY.DIRTY) !== 0) frames.flags[head] |= PG.DIRTY;
   // One flag for the huge mapping becomes one per page (ANON-138).
   if ((frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0)

@@ -11,6 +11,7 @@ import { VMSTAT } from "../base/counters.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import type { AnonVma } from "./anon-vma.ts";
 import { markPartiallyMapped } from "./folio.ts";
+import { ENTRY } from "./page-tables.ts";
 import type { Mm, MmState } from "./state.ts";
 import type { Vma } from "./vma.ts";
 
@@ -124,6 +125,18 @@ export function addFilePte(m: MmState, pfn: Pfn): void {
 
 export function removeFilePte(m: MmState, pfn: Pfn): void {
   if (--m.frames.mapcount[pfn] === 0) m.vmstat[NR_MAPPED]--;
+}
+
+/** How many entries from `slot` on map consecutive pages of the folio of `pfn`: they come and go in one step (ANON-199). */
+export function runOfFolio(m: MmState, slot: number, endSlot: number, pfn: Pfn): number {
+  const { payload, flags } = m.tables;
+  const frames = m.frames;
+  const folioEnd = headOf(frames, pfn) + (1 << frames.order[pfn]);
+  const most = Math.min(endSlot - slot, folioEnd - pfn);
+  let nr = 1;
+  while (nr < most && payload[slot + nr] === pfn + nr && (flags[slot + nr] & ENTRY.PRESENT) !== 0)
+    nr++;
+  return nr;
 }
 
 /** Mappings of one 4K page as kpagecount and Pss see them (ANON-132). */

@@ -54,6 +54,8 @@ export interface Mm {
   memcg: number;
   /** mlockall(MCL_FUTURE): VM bits new mappings get. */
   defaultFlags: number;
+  /** RLIMIT_MEMLOCK; Infinity for a process that may lock without limit (CAP_IPC_LOCK). */
+  lockLimitBytes: number;
 }
 
 /** Port: told before translations are lessened, so that TLBs and secondary MMUs can drop theirs (ANON-290). */

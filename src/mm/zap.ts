@@ -18,9 +18,10 @@ import { EVENT } from "../base/events.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { freeFolios } from "../phys/free-batch.ts";
 import { putFolio } from "./folio.ts";
+import { unlockBeforeZap } from "./mlock.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd, zapHugePmd } from "./pmd.ts";
-import { removeAnonPtes, removeFilePte } from "./rmap.ts";
+import { removeAnonPtes, removeFilePte, runOfFolio } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import { clearEntry, freeTable } from "./table-alloc.ts";
 
@@ -31,6 +32,7 @@ export function zapRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
   if (start >= end) return;
   m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
   noteHiwater(mm);
+  unlockBeforeZap(m, mm, start, end);
   const lastRegion = regionOf(end - 1);
   for (let region = regionOf(start); region <= lastRegion; region++) {
     const pmdTable = pmdTableOf(m.tables, mm.root, region);
@@ -100,18 +102,6 @@ function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number)
   m.tables.nrUsed[table] -= nrCleared;
   mm.rssAnon -= nrSmall;
   m.vmstat[NR_ANON_PAGES] -= nrUnmapped;
-}
-
-/** Entries from `slot` on that map consecutive pages of the folio of `pfn`: removed in one step (ANON-199). */
-function runOfFolio(m: MmState, slot: number, endSlot: number, pfn: Pfn): number {
-  const { payload, flags } = m.tables;
-  const frames = m.frames;
-  const folioEnd = headOf(frames, pfn) + (1 << frames.order[pfn]);
-  const most = Math.min(endSlot - slot, folioEnd - pfn);
-  let nr = 1;
-  while (nr < most && payload[slot + nr] === pfn + nr && (flags[slot + nr] & ENTRY.PRESENT) !== 0)
-    nr++;
-  return nr;
 }
 
 function zapLargeFolioPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {

@@ -82,6 +82,8 @@ export interface FrameTable {
   readonly nrPagesMapped: Int32Array;
   /** FOLL_PIN pins of any page of it. Rows: heads of order > 0; a small folio adds 1024 to refcount instead. */
   readonly pincount: Int32Array;
+  /** Mappings in locked VMAs that mlocked the folio. Rows: heads with MLOCKED, else 0. Writer: mm/mlock. */
+  readonly mlockCount: Int32Array;
   /** First mm (id + 1, 0 none) remembered as mapping the folio (ANON-139). Rows: heads of order > 0. */
   readonly sharer0: Int32Array;
   /** Mappings by sharer0. Rows: as sharer0. */
@@ -109,6 +111,7 @@ export function createFrameTable(nrFrames: number): FrameTable {
     largeMapcount: new Int32Array(nrFrames),
     nrPagesMapped: new Int32Array(nrFrames),
     pincount: new Int32Array(nrFrames),
+    mlockCount: new Int32Array(nrFrames),
     sharer0: new Int32Array(nrFrames),
     sharer0Mapcount: new Int32Array(nrFrames),
     sharer1: new Int32Array(nrFrames),

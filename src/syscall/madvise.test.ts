@@ -40,7 +40,7 @@ test("ANON-044 ANON-238 a VMA's error stops the walk at once", () => {
   const range = t.map({ pages: 9 });
   t.fill(range);
   t.mprotect(part(range, 3, 3), PROT.READ); // makes it a VMA of its own
-  t.vma(part(range, 3, 1)).flags |= VM.LOCKED;
+  t.mlock(part(range, 3, 3));
   expect(t.madvise(range, "DONTNEED")).toBe(-EINVAL);
   const isMapped = t.pfns(range).map((pfn) => pfn >= 0);
   expect(isMapped).toEqual([false, false, false, true, true, true, true, true, true]);
@@ -51,7 +51,7 @@ test("ANON-044 ANON-238 a VMA's error stops the walk at once", () => {
 test("ANON-238 MADV_FREE is EINVAL on locked memory", () => {
   const t = machine();
   const range = t.map({ pages: 4 });
-  t.vma(range).flags |= VM.LOCKED;
+  t.mlock(range);
   expect([t.madvise(range, "FREE"), t.madvise(range, "MERGEABLE")]).toEqual([-EINVAL, 0]);
 });
 

@@ -142,6 +142,8 @@ function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
     return -EINVAL; // ANON-041
   if (advice === MADV.WIPEONFORK && (!isAnonymous(vma) || (vma.flags & VM.SHARED) !== 0))
     return -EINVAL; // ANON-271
+  const undoesDroppable = advice === MADV.KEEPONFORK || advice === MADV.DODUMP;
+  if (undoesDroppable && (vma.flags & VM.DROPPABLE) !== 0) return -EINVAL; // ANON-029
   if (advice === MADV.DOFORK && (vma.flags & VM.IO) !== 0) return -EINVAL;
   return 0;
 }

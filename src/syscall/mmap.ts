@@ -5,15 +5,16 @@
  */
 
 import { type Addr, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
-import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
-import { type FaultObserver, populatePages } from "../fault/fault.ts";
+import { EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
+import { type FaultObserver, populateVma } from "../fault/fault.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import type { FileObject } from "../mm/file-object.ts";
+import { mayLock } from "../mm/mlock.ts";
 import { mapRange, setBrk, unmapRange } from "../mm/mmap.ts";
 import { protectRange } from "../mm/mprotect.ts";
 import { remapRange } from "../mm/mremap.ts";
 import type { Mm } from "../mm/state.ts";
-import { VM, VM_ACCESS } from "../mm/vma.ts";
+import { findVma, VM, VM_ACCESS } from "../mm/vma.ts";
 import { createFile, releaseUnusedShmem } from "../shmem/page-cache.ts";
 
 /** PROT bits of mmap and mprotect. */
@@ -23,6 +24,10 @@ export const PROT = { NONE: 0, READ: 1, WRITE: 2, EXEC: 4 } as const;
 export const MAP = {
   SHARED: 0x01,
   PRIVATE: 0x02,
+  /** Anonymous memory that may be dropped under pressure: not locked, wiped at fork (ANON-029). */
+  DROPPABLE: 0x08,
+  /** Mask of the three above. */
+  TYPE: 0x0f,
   FIXED: 0x10,
   ANONYMOUS: 0x20,
   GROWSDOWN: 0x100,
@@ -61,18 +66,22 @@ export function sysMmap(
   if (length > TASK_SIZE) return -ENOMEM;
   const isFixed = (flags & (MAP.FIXED | MAP.FIXED_NOREPLACE)) !== 0;
   if (isFixed && !isAligned(args.address, PAGE_SIZE)) return -EINVAL;
-  const sharing = flags & (MAP.SHARED | MAP.PRIVATE);
-  if (sharing !== MAP.SHARED && sharing !== MAP.PRIVATE) return -EINVAL;
+  const sharing = flags & MAP.TYPE;
+  if (sharing !== MAP.SHARED && sharing !== MAP.PRIVATE && sharing !== MAP.DROPPABLE)
+    return -EINVAL;
+  const vmFlags = vmFlagsOf(args.prot, flags) | mm.defaultFlags;
+  const refused = refuseDroppable(flags) || refuseLocked(mm, vmFlags, flags, length);
+  if (refused !== 0) return refused;
   const start = mapRange(m, mm, {
     length,
-    flags: vmFlagsOf(args.prot, flags),
+    flags: vmFlags,
     file: backingOf(m, args),
     filePage: offset / PAGE_SIZE,
     placement: placementOf(args),
     address: args.address,
   });
-  if (start >= 0 && (flags & (MAP.POPULATE | MAP.LOCKED)) !== 0)
-    populateMapping(m, mm, start, start + length, args.prot, observe);
+  if (start >= 0 && ((flags & MAP.POPULATE) !== 0 || (vmFlags & VM.LOCKED) !== 0))
+    populateMapping(m, mm, start, start + length, observe);
   return start;
 }
 
@@ -82,6 +91,13 @@ function placementOf(args: MmapArguments): "any" | "hint" | "fixed" | "fixedNoRe
   return args.address === 0 ? "any" : "hint";
 }
 
+/** Droppable memory is anonymous, never locked and no stack. */
+function refuseDroppable(flags: number): Err {
+  if ((flags & MAP.TYPE) !== MAP.DROPPABLE) return 0;
+  const isAnonymous = (flags & MAP.ANONYMOUS) !== 0;
+  return !isAnonymous || (flags & (MAP.LOCKED | MAP.GROWSDOWN)) !== 0 ? -EINVAL : 0;
+}
+
 function vmFlagsOf(prot: number, flags: number): number {
   let vm = prot & VM_ACCESS;
   if ((flags & MAP.SHARED) !== 0) vm |= VM.SHARED;
@@ -89,6 +105,8 @@ function vmFlagsOf(prot: number, flags: number): number {
   if ((flags & MAP.GROWSDOWN) !== 0) vm |= VM.GROWSDOWN;
   if ((flags & MAP.LOCKED) !== 0) vm |= VM.LOCKED;
   if ((flags & MAP.NORESERVE) !== 0) vm = (vm | VM.NORESERVE) & ~VM.ACCOUNT;
+  if ((flags & MAP.TYPE) === MAP.DROPPABLE)
+    vm = (vm | VM.DROPPABLE | VM.NORESERVE | VM.WIPEONFORK | VM.DONTDUMP) & ~VM.ACCOUNT;
   if ((flags & MAP.STACK) !== 0) vm |= VM.NOHUGEPAGE; // ANON-026
   return vm;
 }
@@ -99,18 +117,22 @@ function backingOf(m: HugeState, args: MmapArguments): FileObject | null {
   return (args.flags & MAP.SHARED) !== 0 ? createFile(m, "shmem", "/dev/zero") : null;
 }
 
-/** Population is best effort: what cannot be had is left to later faults. */
+/** Populates part of what was just mapped; what cannot be had is left to later faults. */
 function populateMapping(
   m: HugeState,
   mm: Mm,
   start: Addr,
   end: Addr,
-  prot: number,
   observe: FaultObserver | null,
 ): void {
-  if ((prot & VM_ACCESS) === 0) return;
-  const access = (prot & PROT.WRITE) !== 0 ? "write" : "read";
-  populatePages(m, mm, start, end, access, observe);
+  const vma = findVma(mm.vmas, start);
+  if (vma !== null) populateVma(m, mm, vma, start, end, observe);
+}
+
+/** 0, or why memory that is locked from the start cannot be had: -EPERM, -EAGAIN. */
+function refuseLocked(mm: Mm, vmFlags: number, mapFlags: number, length: number): Err {
+  if ((mapFlags & MAP.LOCKED) !== 0 && mm.lockLimitBytes === 0) return -EPERM;
+  return (vmFlags & VM.LOCKED) !== 0 && !mayLock(mm, length / PAGE_SIZE) ? -EAGAIN : 0;
 }
 
 /** munmap(2). */
@@ -148,6 +170,7 @@ export function sysMremap(
   newLength: number,
   flags: number,
   target: Addr = 0,
+  observe: FaultObserver | null = null,
 ): Addr | Err {
   const mayMove = (flags & MREMAP.MAYMOVE) !== 0;
   const isFixed = (flags & MREMAP.FIXED) !== 0;
@@ -160,7 +183,10 @@ export function sysMremap(
   if (keepsSource && oldBytes !== newBytes) return -EINVAL;
   if (isFixed && !isAligned(target, PAGE_SIZE)) return -EINVAL;
   if (address >= TASK_SIZE) return -EFAULT;
-  return remapRange(m, mm, {
+  const isLocked = ((findVma(mm.vmas, address)?.flags ?? 0) & VM.LOCKED) !== 0;
+  const isGrowing = newBytes > oldBytes;
+  if (isLocked && isGrowing && !mayLock(mm, (newBytes - oldBytes) / PAGE_SIZE)) return -EAGAIN;
+  const to = remapRange(m, mm, {
     address,
     oldLength: oldBytes,
     newLength: newBytes,
@@ -168,9 +194,23 @@ export function sysMremap(
     target: isFixed ? target : null,
     keepsSource,
   });
+  if (to >= 0 && isLocked && isGrowing)
+    populateMapping(m, mm, to + oldBytes, to + newBytes, observe);
+  return to;
 }
 
-/** brk(2): the break in force afterwards. */
-export function sysBrk(m: HugeState, mm: Mm, brk: Addr): Addr {
-  return setBrk(m, mm, brk);
+/** brk(2): the break in force afterwards. After mlockall(MCL_FUTURE) the new part is locked and populated. */
+export function sysBrk(
+  m: HugeState,
+  mm: Mm,
+  brk: Addr,
+  observe: FaultObserver | null = null,
+): Addr {
+  const oldEnd = alignUp(mm.brk, PAGE_SIZE);
+  const newEnd = alignUp(brk, PAGE_SIZE);
+  const isLocked = (mm.defaultFlags & VM.LOCKED) !== 0 && newEnd > oldEnd;
+  if (isLocked && !mayLock(mm, (newEnd - oldEnd) / PAGE_SIZE)) return mm.brk;
+  const reached = setBrk(m, mm, brk);
+  if (isLocked && reached === brk) populateMapping(m, mm, oldEnd, newEnd, observe);
+  return reached;
 }

@@ -18,6 +18,7 @@ import { ENTRY, pmdSlotOf } from "../../mm/page-tables.ts";
 import { type Mm, rssOf } from "../../mm/state.ts";
 import { createFile } from "../../shmem/page-cache.ts";
 import { MADV, sysMadvise } from "../../syscall/madvise.ts";
+import { MLOCK_ONFAULT, sysMlock2, sysMunlock } from "../../syscall/mlock.ts";
 import {
   MAP,
   MREMAP,
@@ -378,12 +379,11 @@ export class Replay implements TraceSink {
   }
 
   lock(id: number, range: PageRange, how: "lock" | "onFault" | "unlock"): void {
-    if (how !== "lock") return;
-    this.refuse("mlock populates here but does not lock");
     this.onRange(id, range, "syscall", (process, _place, address, length) => {
       const observe = (result: number) => this.meter.fault(result, 0);
-      sysMadvise(this.m, process.mm, address, length, MADV.POPULATE_WRITE, observe);
-      return 0;
+      if (how === "unlock") return sysMunlock(this.m, process.mm, address, length);
+      const flags = how === "onFault" ? MLOCK_ONFAULT : 0;
+      return sysMlock2(this.m, process.mm, address, length, flags, observe);
     });
   }
 
