@@ -6,7 +6,7 @@
  */
 
 import { PAGE_SIZE, type Pfn, PTES_PER_REGION } from "../base/address.ts";
-import { ENTRY, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
+import { ENTRY, isGuard, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
 import { indexOf } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
@@ -187,6 +187,8 @@ function notePte(
     found.problems.push(`mm ${mm.id}: page ${page} is mapped outside of any VMA`);
     return;
   }
+  if (isGuard(m.tables, slot) && (vma.flags & VM.MAYBE_GUARD) === 0)
+    found.problems.push(`mm ${mm.id}: page ${page} is a guard in a VMA that knows of none`);
   if ((flags & ENTRY.PRESENT) === 0) return;
   checkAccess(mm, vma, flags, `page ${page}`, found);
   const pfn = m.tables.payload[slot];

@@ -38,6 +38,7 @@ import {
   contentsOf,
   dropPages,
   forkSpace,
+  guardPages,
   lockPages,
   mapPages,
   movePages,
@@ -65,6 +66,7 @@ export const STEP_WEIGHTS = {
   resize: 3,
   dontneed: 4,
   free: 3,
+  guard: 3,
   lock: 3,
   unlock: 2,
   hugeAdvice: 4,
@@ -260,7 +262,7 @@ export class FuzzRun {
     // Regular files are read-only here; a shared writable mapping of one does not exist.
     const tag = this.nextTag++;
     const result = writePage(this.m, p.mm, ...split(at), tag);
-    const isAllowed = page !== undefined && (page.prot & 2) !== 0;
+    const isAllowed = page !== undefined && (page.prot & 2) !== 0 && !page.isGuard;
     if (result === NO_FAULT || result >= 0) {
       if (!isAllowed) throw new Error(`page ${at} was written but must not be`);
       writeTo(page, tag);
@@ -275,7 +277,7 @@ export class FuzzRun {
   private readAt(p: Process, at: number): void {
     const page = p.space.get(at);
     const result = readPage(this.m, p.mm, ...split(at));
-    const isAllowed = page !== undefined && page.prot !== 0;
+    const isAllowed = page !== undefined && page.prot !== 0 && !page.isGuard;
     if (result === NO_FAULT || result >= 0) {
       if (!isAllowed) throw new Error(`page ${at} was read but must not be`);
       this.tlb.remember(this.m, p.mm, at);
@@ -415,7 +417,7 @@ export class FuzzRun {
   private growTail(p: Process, first: number, nr: number, last: NaivePage | undefined): void {
     if (last === undefined) throw new Error("mremap accepted a range that is not mapped");
     for (let i = 0; i < nr; i++)
-      p.space.set(first + i, { ...last, index: last.index + 1 + i, tag: null });
+      p.space.set(first + i, { ...last, index: last.index + 1 + i, tag: null, isGuard: false });
   }
 
   dontneed(p: Process, step: Step): void {
@@ -460,6 +462,22 @@ export class FuzzRun {
     const first = this.place(p, step);
     const { nr } = this.range(step);
     this.advise(p, first, nr, step.variant % 3 === 0 ? MADV.POPULATE_READ : MADV.POPULATE_WRITE);
+  }
+
+  guard(p: Process, step: Step): void {
+    if (!this.m.profile.guardPages) return;
+    const { first, nr } = this.range(step);
+    if (step.variant % 3 === 0) {
+      this.release(); // half of it done for want of a page table would be no history the model knows
+      this.advise(p, first, nr, MADV.GUARD_INSTALL);
+      guardPages(p.space, first, nr);
+      return;
+    }
+    this.advise(p, first, nr, MADV.GUARD_REMOVE);
+    for (let at = first; at < first + nr; at++) {
+      const page = p.space.get(at);
+      if (page !== undefined) page.isGuard = false;
+    }
   }
 
   lock(p: Process, step: Step): void {
@@ -543,7 +561,7 @@ export class FuzzRun {
   get(p: Process, step: Step): void {
     const at = this.place(p, step);
     const page = p.space.get(at);
-    if (page === undefined || page.object !== null || page.prot === 0) return;
+    if (page === undefined || page.object !== null || page.prot === 0 || page.isGuard) return;
     if (handleFault(this.m, p.mm, ...split(at), "read") < 0) return;
     const pfn = translateToPfn(this.m, p.mm, ...split(at));
     if (pfn === this.m.zeroPfn || this.m.hugeZero.pfn === headOf(this.m.frames, pfn)) return;

@@ -29,6 +29,8 @@ export interface NaivePage {
   isWipedAtFork: boolean;
   /** mlock: MADV_DONTNEED is refused. */
   isLocked: boolean;
+  /** A guard region: every touch fails. */
+  isGuard: boolean;
 }
 
 /** One address space by page number. */
@@ -67,6 +69,7 @@ export function mapPages(
       isDroppedAtFork: false,
       isWipedAtFork: false,
       isLocked: false,
+      isGuard: false,
     });
 }
 
@@ -106,6 +109,16 @@ export function lockPages(space: NaiveSpace, first: number, nr: number, isLocked
   }
 }
 
+/** MADV_GUARD_INSTALL: contents go, as MADV_DONTNEED drops them; up to the first locked page. */
+export function guardPages(space: NaiveSpace, first: number, nr: number): void {
+  for (let at = first; at < first + nr; at++) {
+    const page = space.get(at);
+    if (page === undefined) continue;
+    if (page.isLocked) return;
+    space.set(at, { ...page, tag: null, isGuard: true });
+  }
+}
+
 /** mremap's move of `nr` pages; with `keepsSource` private memory stays mapped behind and empty. */
 export function movePages(
   space: NaiveSpace,
@@ -116,7 +129,8 @@ export function movePages(
 ): void {
   const moved = Array.from({ length: nr }, (_, i) => space.get(from + i)!);
   for (let i = 0; i < nr; i++) {
-    if (keepsSource) space.set(from + i, { ...moved[i], tag: null, isLocked: false });
+    if (keepsSource)
+      space.set(from + i, { ...moved[i], tag: null, isLocked: false, isGuard: false });
     else space.delete(from + i);
   }
   for (let i = 0; i < nr; i++) space.set(to + i, moved[i]);
@@ -128,7 +142,8 @@ export function forkSpace(parent: NaiveSpace): NaiveSpace {
   for (const [at, page] of parent) {
     if (page.isDroppedAtFork) continue;
     const tag = page.isWipedAtFork ? null : page.tag;
-    child.set(at, { ...page, tag, isLocked: false });
+    const isGuard = page.isGuard && !page.isWipedAtFork;
+    child.set(at, { ...page, tag, isLocked: false, isGuard });
   }
   return child;
 }

@@ -10,7 +10,7 @@
 
 import { assert } from "../base/assert.ts";
 import type { Mm, MmState } from "./state.ts";
-import { firstVmaIndex, VM, VM_ACCESS, type Vma } from "./vma.ts";
+import { firstVmaIndex, VM, VM_ACCESS, VM_STICKY, type Vma } from "./vma.ts";
 
 export interface AnonVma {
   /** From 1; index in m.anonVmas. */
@@ -87,7 +87,7 @@ function reusableNeighbour(mm: Mm, vma: Vma): AnonVma | null {
     const isAdjacent = other.start === vma.end || other.end === vma.start;
     const differsInAccessOnly =
       other.file === vma.file &&
-      ((other.flags ^ vma.flags) & ~(VM_ACCESS | VM.ACCOUNT)) === 0 &&
+      ((other.flags ^ vma.flags) & ~(VM_ACCESS | VM.ACCOUNT | VM_STICKY)) === 0 &&
       other.pgoffDelta === vma.pgoffDelta;
     if (isAdjacent && differsInAccessOnly) return other.anonVma;
   }

@@ -5,7 +5,7 @@
  */
 
 import { type Addr, alignDown, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
-import { EEXIST, ENOMEM, type Err } from "../base/errno.ts";
+import { EEXIST, ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree, STACK_GUARD_GAP } from "./address-choice.ts";
 import type { FileObject } from "./file-object.ts";
 import { mayLock, VM_LOCK_BITS } from "./mlock.ts";
@@ -73,9 +73,10 @@ function isRangeEmpty(mm: Mm, start: Addr, end: Addr): boolean {
   return next === undefined || next.start >= end;
 }
 
-/** Unmaps [start, end), VMAs and pages. 0, or -ENOMEM if a VMA would have to be split beyond the limit. */
+/** Unmaps [start, end), VMAs and pages. 0, -EPERM if sealed, or -ENOMEM if a VMA would have to be split beyond the limit. */
 export function unmapRange(m: MmState, mm: Mm, start: Addr, end: Addr): Err {
   if (start === end || isRangeEmpty(mm, start, end)) return 0;
+  if (isSealedWithin(mm, start, end)) return -EPERM;
   const failed = isolateRange(m, mm, start, end);
   if (failed !== 0) return failed;
   const first = firstVmaIndex(mm.vmas, start);
@@ -88,6 +89,14 @@ export function unmapRange(m: MmState, mm: Mm, start: Addr, end: Addr): Err {
   freeTablesBetween(m, mm, gone[0].start, gone[gone.length - 1].end, floor, ceiling);
   for (const vma of gone) removeVma(m, mm, vma);
   return 0;
+}
+
+/** mseal: a range with any sealed VMA cannot be unmapped or mapped over, and nothing of it is touched (ANON-275). */
+function isSealedWithin(mm: Mm, start: Addr, end: Addr): boolean {
+  const { vmas } = mm;
+  for (let i = firstVmaIndex(vmas, start); i < vmas.length && vmas[i].start < end; i++)
+    if ((vmas[i].flags & VM.SEALED) !== 0) return true;
+  return false;
 }
 
 /** Sets the program break to `brk` bytes. Returns the break in force afterwards: the old one if it cannot be done. */

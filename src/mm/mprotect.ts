@@ -5,7 +5,7 @@
  */
 
 import { type Addr, HUGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
-import { ENOMEM, type Err } from "../base/errno.ts";
+import { ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { changeHugePmd, isHugeEntry } from "./pmd.ts";
@@ -16,7 +16,8 @@ import { changeVmaFlags } from "./vma-edit.ts";
 type Access = "none" | "readOnly" | "writable" | "writableShared";
 
 /**
- * Sets the access bits of [start, end). VMAs before a hole are changed and -ENOMEM is returned for the hole.
+ * Sets the access bits of [start, end). VMAs before a hole are changed and -ENOMEM is returned for the hole; before a sealed
+ * one likewise, with -EPERM.
  * Parts that have the protection already are left alone.
  */
 export function protectRange(m: MmState, mm: Mm, start: Addr, end: Addr, access: number): Err {
@@ -24,6 +25,7 @@ export function protectRange(m: MmState, mm: Mm, start: Addr, end: Addr, access:
   while (at < end) {
     const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
     if (vma === undefined || vma.start > at) return -ENOMEM;
+    if ((vma.flags & VM.SEALED) !== 0) return -EPERM;
     const stop = Math.min(end, vma.end);
     const flags = protectedFlags(vma, access);
     if (flags !== vma.flags) {

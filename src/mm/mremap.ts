@@ -14,7 +14,7 @@ import {
   TASK_SIZE,
 } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { EFAULT, EINVAL, ENOMEM, type Err } from "../base/errno.ts";
+import { EFAULT, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
 import { copyChain } from "./anon-vma.ts";
 import { VM_LOCK_BITS } from "./mlock.ts";
@@ -44,11 +44,12 @@ export interface RemapRequest {
   readonly keepsSource: boolean;
 }
 
-/** The new address, or -EFAULT (not one VMA), -EINVAL, -ENOMEM. */
+/** The new address, or -EFAULT (not one VMA), -EPERM (sealed), -EINVAL, -ENOMEM. */
 export function remapRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
   const { address, oldLength, newLength } = request;
   const vma = findVma(mm.vmas, address);
   if (vma === null) return -EFAULT;
+  if ((vma.flags & VM.SEALED) !== 0) return -EPERM;
   if (oldLength === 0 && (vma.flags & VM.SHARED) === 0) return -EINVAL;
   const mayStay = request.target === null && !request.keepsSource;
   // Shrinking is an munmap: what is cut off may be several VMAs and holes.

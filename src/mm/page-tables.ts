@@ -34,6 +34,12 @@ export const ENTRY = {
   SOFT_DIRTY: 1 << 13,
 } as const;
 
+/** What a marker entry marks: its payload. */
+export const MARKER = {
+  /** A guard region: a touch is SIGSEGV (ANON-274). */
+  GUARD: 1,
+} as const;
+
 export const NO_TABLE = 0;
 export const LEVEL_PGD = 4;
 export const LEVEL_PUD = 3;
@@ -97,4 +103,9 @@ export function pmdSlotOf(tables: PageTables, root: number, region: number): num
 export function pteTableOf(tables: PageTables, root: number, region: number): number {
   const slot = pmdSlotOf(tables, root, region);
   return slot >= 0 && (tables.flags[slot] & ENTRY.TABLE) !== 0 ? tables.payload[slot] : NO_TABLE;
+}
+
+/** True if the PTE is a guard region's. */
+export function isGuard(tables: PageTables, slot: number): boolean {
+  return (tables.flags[slot] & ENTRY.MARKER) !== 0 && tables.payload[slot] === MARKER.GUARD;
 }

@@ -12,7 +12,7 @@ import { dropFileVma } from "./file-object.ts";
 import { pmdSlotOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd } from "./pmd.ts";
 import type { Mm, MmState } from "./state.ts";
-import { createVma, firstVmaIndex, type Vma } from "./vma.ts";
+import { createVma, firstVmaIndex, VM_STICKY, type Vma } from "./vma.ts";
 
 /** vm.max_map_count: a split or a new mapping beyond it fails with ENOMEM. */
 export const MAX_MAP_COUNT = 65530;
@@ -105,7 +105,7 @@ export function mergeAround(m: MmState, mm: Mm, vma: Vma): Vma {
 function canMerge(low: Vma, high: Vma): boolean {
   return (
     low.end === high.start &&
-    low.flags === high.flags &&
+    ((low.flags ^ high.flags) & ~VM_STICKY) === 0 &&
     low.file === high.file &&
     low.pgoffDelta === high.pgoffDelta &&
     areAnonVmasCompatible(low, high)
@@ -115,6 +115,7 @@ function canMerge(low: Vma, high: Vma): boolean {
 function absorb(m: MmState, mm: Mm, low: Vma, high: Vma, highIndex: number): void {
   copyChain(high, low);
   low.anonVma ??= high.anonVma;
+  low.flags |= high.flags & VM_STICKY;
   low.end = high.end;
   mm.vmas.splice(highIndex, 1);
   forgetVma(m, mm, high);

@@ -46,6 +46,12 @@ export const VM = {
 /** The three bits mprotect changes; equal to PROT_READ, PROT_WRITE, PROT_EXEC. */
 export const VM_ACCESS = VM.READ | VM.WRITE | VM.EXEC;
 
+/** Not ordinary memory: device ranges, the vdso, shared rings (ANON-023). */
+export const VM_SPECIAL = VM.IO | VM.PFNMAP | VM.DONTEXPAND | VM.MIXEDMAP;
+
+/** Does not keep neighbours apart: what they merge into has it if one of them had (ANON-274). */
+export const VM_STICKY = VM.MAYBE_GUARD;
+
 export interface Vma {
   start: Addr;
   end: Addr;

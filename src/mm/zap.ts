@@ -19,7 +19,7 @@ import { headOf, PG } from "../phys/frame-table.ts";
 import { freeFolios } from "../phys/free-batch.ts";
 import { putFolio } from "./folio.ts";
 import { unlockBeforeZap } from "./mlock.ts";
-import { ENTRY, NO_TABLE, pmdTableOf } from "./page-tables.ts";
+import { ENTRY, isGuard, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd, zapHugePmd } from "./pmd.ts";
 import { removeAnonPtes, removeFilePte, runOfFolio } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
@@ -27,8 +27,20 @@ import { clearEntry, freeTable } from "./table-alloc.ts";
 
 const NR_ANON_PAGES = VMSTAT.nr_anon_pages;
 
-/** Unmaps every page of [start, end); tables stay. */
+/** Guard regions go when memory is unmapped and stay when only its contents are dropped (ANON-274). */
+type Guards = "go" | "stay";
+
+/** Unmaps every page of [start, end), guards too; tables stay. */
 export function zapRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
+  zap(m, mm, start, end, "go");
+}
+
+/** Drops the contents of [start, end), as MADV_DONTNEED does: guards and tables stay. */
+export function dropRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
+  zap(m, mm, start, end, "stay");
+}
+
+function zap(m: MmState, mm: Mm, start: Addr, end: Addr, guards: Guards): void {
   if (start >= end) return;
   m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
   noteHiwater(mm);
@@ -44,7 +56,7 @@ export function zapRange(m: MmState, mm: Mm, start: Addr, end: Addr): void {
     if (m.tables.flags[slot] === 0) continue;
     const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
     const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
-    zapRegion(m, mm, region, slot, first, last);
+    zapRegion(m, mm, region, slot, first, last, guards);
   }
 }
 
@@ -56,6 +68,7 @@ function zapRegion(
   slot: number,
   first: number,
   last: number,
+  guards: Guards,
 ): void {
   const isHuge = isHugeEntry(m.tables.flags[slot]);
   m.events?.emit(EVENT.zap, mm.id, region, isHuge ? 1 : 0);
@@ -64,11 +77,18 @@ function zapRegion(
     return;
   }
   if (isHuge) splitPmd(m, mm, region, slot);
-  zapPtes(m, mm, m.tables.payload[slot], first, last);
+  zapPtes(m, mm, m.tables.payload[slot], first, last, guards);
 }
 
 /** The common case, 4K anonymous pages, is done in the loop; its counters are settled once per table. */
-function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number): void {
+function zapPtes(
+  m: MmState,
+  mm: Mm,
+  table: number,
+  first: number,
+  last: number,
+  guards: Guards,
+): void {
   const { payload, flags } = m.tables;
   const frames = m.frames;
   const base = table * 512;
@@ -82,7 +102,8 @@ function zapPtes(m: MmState, mm: Mm, table: number, first: number, last: number)
     nrCleared++;
     const pfn = payload[slot];
     if ((entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) !== ENTRY.PRESENT) {
-      flags[slot] = 0; // zero page, marker: nothing is counted
+      if (guards === "stay" && isGuard(m.tables, slot)) nrCleared--;
+      else flags[slot] = 0; // zero page, marker: nothing is counted
     } else if (frames.order[pfn] !== 0) {
       const nr = runOfFolio(m, slot, base + last, pfn);
       zapLargeFolioPtes(m, mm, slot, pfn, nr);

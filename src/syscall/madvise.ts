@@ -6,14 +6,15 @@
  */
 
 import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
-import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, type Err } from "../base/errno.ts";
+import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM, type Err } from "../base/errno.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM } from "../fault/kinds.ts";
 import type { HugeState } from "../huge/knobs.ts";
+import { installGuards, removeGuards } from "../mm/guard.ts";
 import type { Mm } from "../mm/state.ts";
-import { firstVmaIndex, isAnonymous, VM, type Vma } from "../mm/vma.ts";
+import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
-import { freeEmptiedPteTables, zapRange } from "../mm/zap.ts";
+import { dropRange, freeEmptiedPteTables } from "../mm/zap.ts";
 import { lazyFreeRange } from "./madvise-free.ts";
 
 /** MADV numbers of Linux. */
@@ -48,16 +49,21 @@ export const MADV = {
 /** Lengths that wrap around the 64-bit address space are not valid; beyond user space nothing is mapped. */
 const ADDRESS_SPACE = 2 ** 64;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
-const NOT_MODELLED: ReadonlySet<number> = new Set([
-  MADV.COLD,
-  MADV.PAGEOUT,
-  MADV.COLLAPSE,
+const NOT_MODELLED: ReadonlySet<number> = new Set([MADV.COLD, MADV.PAGEOUT, MADV.COLLAPSE]);
+
+/** Advice by which memory loses its contents, now or in a child. */
+const DISCARDS: ReadonlySet<number> = new Set([
+  MADV.DONTNEED,
+  MADV.FREE,
+  MADV.REMOVE,
+  MADV.DONTFORK,
+  MADV.WIPEONFORK,
+  MADV.DONTNEED_LOCKED,
   MADV.GUARD_INSTALL,
-  MADV.GUARD_REMOVE,
 ]);
 
 /** VMAs that MADV_MERGEABLE silently leaves alone (ANON-272). */
-const NOT_MERGEABLE = VM.SHARED | VM.PFNMAP | VM.IO | VM.DONTEXPAND | VM.MIXEDMAP | VM.DROPPABLE;
+const NOT_MERGEABLE = VM.SHARED | VM_SPECIAL | VM.DROPPABLE;
 
 /** What an advice does to the flags of a VMA: bits to clear, bits to set. */
 const FLAG_ADVICE: ReadonlyMap<number, { readonly clear: number; readonly set: number }> = new Map([
@@ -107,21 +113,23 @@ function walkVmas(m: HugeState, mm: Mm, start: Addr, end: Addr, advice: number):
     const from = Math.max(at, vma.start);
     const to = Math.min(end, vma.end);
     const failed = adviseVma(m, mm, vma, from, to, advice);
-    // Running out of VMAs is reported as a passing shortage (ANON-045).
-    if (failed !== 0) return failed === -ENOMEM ? -EAGAIN : failed;
+    if (failed !== 0) return failed;
     at = to;
   }
   return hasHole ? -ENOMEM : 0;
 }
 
 function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advice: number): Err {
+  if (DISCARDS.has(advice) && isSealedReadOnly(vma)) return -EPERM;
   const flagChange = FLAG_ADVICE.get(advice);
   if (flagChange !== undefined) {
     const refused = refuseFlagAdvice(m, vma, advice);
     if (refused !== 0) return refused;
     if (advice === MADV.MERGEABLE && (vma.flags & NOT_MERGEABLE) !== 0) return 0; // ANON-272
     const flags = (vma.flags & ~flagChange.clear) | flagChange.set;
-    return changeVmaFlags(m, mm, vma, start, end, flags);
+    const failed = changeVmaFlags(m, mm, vma, start, end, flags);
+    // Running out of VMAs is reported as a passing shortage (ANON-045).
+    return failed === -ENOMEM ? -EAGAIN : failed;
   }
   switch (advice) {
     case MADV.DONTNEED:
@@ -129,11 +137,23 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
       return dontneed(m, mm, vma, start, end, advice);
     case MADV.FREE:
       return lazyFreeRange(m, mm, vma, start, end);
+    case MADV.GUARD_INSTALL:
+      if ((vma.flags & (VM_SPECIAL | VM.LOCKED)) !== 0) return -EINVAL;
+      return installGuards(m, mm, vma, start, end);
+    case MADV.GUARD_REMOVE:
+      if ((vma.flags & VM_SPECIAL) !== 0) return -EINVAL;
+      removeGuards(m, mm, start, end);
+      return 0;
     case MADV.REMOVE:
       return -EINVAL; // no file here can be punched; anonymous memory never can (ANON-270)
     default:
       return 0; // WILLNEED starts reads only
   }
+}
+
+/** Sealed memory may be emptied only by whoever could overwrite it anyway (ANON-275). */
+function isSealedReadOnly(vma: Vma): boolean {
+  return isAnonymous(vma) && (vma.flags & (VM.SEALED | VM.WRITE)) === VM.SEALED;
 }
 
 function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
@@ -151,7 +171,7 @@ function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
 function dontneed(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advice: number): Err {
   const isLocked = (vma.flags & VM.LOCKED) !== 0;
   if ((vma.flags & VM.PFNMAP) !== 0 || (isLocked && advice === MADV.DONTNEED)) return -EINVAL;
-  zapRange(m, mm, start, end);
+  dropRange(m, mm, start, end);
   if (m.profile.dontneedFreesTables) freeEmptiedPteTables(m, mm, start, end);
   return 0;
 }

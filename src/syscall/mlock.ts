@@ -12,7 +12,7 @@ import { FAULT_OOM } from "../fault/kinds.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { lockedPages, lockedPagesIn, lockMapped, unlockMapped, VM_LOCK_BITS } from "../mm/mlock.ts";
 import type { Mm } from "../mm/state.ts";
-import { findVma, firstVmaIndex, nrPagesOf, VM, type Vma } from "../mm/vma.ts";
+import { findVma, firstVmaIndex, nrPagesOf, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
 
 /** Flag of mlock2. */
@@ -23,7 +23,7 @@ export const MCL = { CURRENT: 1, FUTURE: 2, ONFAULT: 4 } as const;
 const ADDRESS_SPACE = 2 ** 64;
 
 /** VMAs that are never locked: the call passes over them and still returns 0. */
-const NOT_LOCKABLE = VM.IO | VM.PFNMAP | VM.DONTEXPAND | VM.MIXEDMAP | VM.DROPPABLE;
+const NOT_LOCKABLE = VM_SPECIAL | VM.DROPPABLE;
 
 /** mlock(2). `observe` sees the faults of the population. */
 export function sysMlock(
