@@ -91,28 +91,22 @@ async function measure(
   });
 }
 
-/** The emulator itself crashes now and then, in bursts. */
-const NR_ATTEMPTS = 6;
-
-/** Records a program unless its recording is already there; false if every attempt failed, and the others go on. */
+/** Records a program unless its recording is already there; false if that failed, and the others go on. */
 function record(program: AccuracyProgram, folder: string): boolean {
   const trace = traceOf(program, folder);
   if (existsSync(trace)) return true;
   const driver = program.driver === "" ? [] : ["--driver", program.driver];
   const args = ["record", "-o", trace, ...driver, "--", ...program.command];
-  for (let attempt = 1; attempt <= NR_ATTEMPTS; attempt++) {
-    note(`recording ${program.name}`);
-    const run = spawnSync(process.execPath, [hugelab(), ...args], {
-      cwd: folder,
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-    if (run.status === 0) return true;
-    rmSync(trace, { force: true });
-    if (run.status === 3) {
-      throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
-    }
-  }
-  note(`recording ${program.name} failed ${NR_ATTEMPTS} times: left out`);
+  note(`recording ${program.name}`);
+  const run = spawnSync(process.execPath, [hugelab(), ...args], {
+    cwd: folder,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if (run.status === 0) return true;
+  rmSync(trace, { force: true });
+  if (run.status === 3)
+    throw new NotPossibleHere(`${program.name} cannot be recorded here`, "see the line above");
+  note(`recording ${program.name} ended with ${run.status}: left out`);
   return false;
 }
 

@@ -35,7 +35,10 @@ for my $key (sort keys %h) { $sum += length $h{$key} }
 print "$sum\\n";
 `;
 
-/** \`$S\` talks to the server; keys are visited in the order of a linear congruential generator. */
+/**
+ * \`$S\` talks to the server; keys are visited in the order of a linear congruential generator. The saved file is removed before
+ * the server ends, because the driver ends with it: the next server would load the file while this fills it, and abort.
+ */
 const REDIS_LOAD = `
 S="redis-cli -s $PWD/redis.sock"
 until $S ping >/dev/null 2>&1; do sleep 0.05; done
@@ -44,8 +47,8 @@ $S eval "local x = 1 for i = 1, 300000 do x = (x * 1103515245 + 12345) % 2147483
 $S bgsave >/dev/null
 $S eval "local x = 1 for i = 1, 60000 do x = (x * 1103515245 + 12345) % 2147483648 redis.call('set', 'key:' .. (x % 400000), 'changed' .. x) end return x" 0 >/dev/null
 while $S info persistence | grep -q rdb_bgsave_in_progress:1; do sleep 0.05; done
-$S shutdown nosave
 rm -f dump.rdb
+$S shutdown nosave
 `;
 
 /** Those whose program is installed, and the names of the others. */
