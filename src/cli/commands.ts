@@ -31,6 +31,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./replay.ts")).registerReplay,
   },
   {
+    name: "run",
+    summary: "scenario files on the model, the live kernel or both",
+    load: async () => (await import("./run.ts")).registerRun,
+  },
+  {
     name: "calibrate",
     summary: "measure this host's fault, zeroing, copy and page-walk costs",
     load: async () => (await import("./calibrate.ts")).registerCalibrate,

@@ -119,7 +119,7 @@ export const KNOBS: readonly Knob[] = [
 ];
 
 /** Files that exist on a live kernel and cannot be written. */
-const READ_ONLY: readonly string[] = [
+export const READ_ONLY_KNOBS: readonly string[] = [
   "thp.hpage_pmd_size",
   "khugepaged.pages_collapsed",
   "khugepaged.full_scans",
@@ -178,7 +178,7 @@ export function knobNamed(name: string, where: string): Knob {
   const wantedName = ALIASES[name.toLowerCase()] ?? name;
   const knob = KNOBS.find((k) => k.name === wantedName);
   if (knob) return knob;
-  if (READ_ONLY.includes(name) || name.includes(".stats.")) {
+  if (READ_ONLY_KNOBS.includes(name) || name.includes(".stats.")) {
     throw new UsageError(where, `${name}, which is read-only`, "a knob that can be written");
   }
   throw new UsageError(

@@ -48,3 +48,15 @@ export interface Backend {
   /** Model only: why the first page of the span is not in a huge page; "" if it is. A name of `hugelab list reasons`. */
   reasonOf?(actor: string, span: Span): string;
 }
+
+/** What a back end cannot do at all, here or yet: the run is not possible (exit 3), neither passed nor failed. */
+export class CannotDo extends Error {
+  override readonly name = "CannotDo";
+  /** Line of the statement, 0 if it is about the whole file. */
+  readonly line: number;
+
+  constructor(line: number, problem: string) {
+    super(problem);
+    this.line = line;
+  }
+}

@@ -9,6 +9,7 @@
 
 import { type Addr, PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
+import { CannotDo } from "./backend.ts";
 import type { Action, Span } from "./syntax.ts";
 
 /** The n-th window begins at FIRST_WINDOW + n * WINDOW_BYTES, n from 1. */
@@ -69,7 +70,8 @@ export function noteRange(layout: Layout, name: string, start: Addr, nrPages: nu
 /** Byte addresses of a span, half-open. The range must have a place. */
 export function addressesOf(layout: Layout, span: Span): { start: Addr; end: Addr } {
   const range = layout.ranges.get(span.range);
-  assert(range !== undefined, "a range without a place is used");
+  if (range === undefined)
+    throw new CannotDo(0, `range ${span.range} has no place: the call that was to map it failed`);
   const end = span.end < 0 ? range.nrPages : span.end;
   return {
     start: range.start + span.first * PAGE_SIZE,

@@ -68,16 +68,19 @@ export type Action =
   | { readonly verb: "shrink"; readonly nr: number }
   | { readonly verb: "poison" | "soft-offline"; readonly span: Span };
 
-export type MapFlag =
-  | "shared"
-  | "populate"
-  | "locked"
-  | "stack"
-  | "noreserve"
-  | "growsdown"
-  | "droppable"
-  | "zerofile"
-  | "anywhere";
+export const MAP_FLAGS = [
+  "shared",
+  "populate",
+  "locked",
+  "stack",
+  "noreserve",
+  "growsdown",
+  "droppable",
+  "zerofile",
+  "anywhere",
+] as const;
+
+export type MapFlag = (typeof MAP_FLAGS)[number];
 
 /** Something done in a process or thread. */
 export interface Statement {

@@ -1,0 +1,180 @@
+/**
+ * System calls about mappings, on the model: the call, then what the shadow has to know of it.
+ *
+ * Entry: callMap, callRemap, callUnmap, callProtect, callBrk, callMadvise.
+ * Returns: 0 or a negative errno.
+ */
+
+import { PAGE_SIZE } from "../base/address.ts";
+import { ENOMEM, ENOSYS } from "../base/errno.ts";
+import { MADV, sysMadvise } from "../syscall/madvise.ts";
+import {
+  MAP,
+  MREMAP,
+  sysBrk,
+  sysMmap,
+  sysMprotect,
+  sysMremap,
+  sysMunmap,
+} from "../syscall/mmap.ts";
+import { CannotDo } from "./backend.ts";
+import { addressesOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
+import type { ModelProcess, ModelState } from "./model-state.ts";
+import { adviceName } from "./parse-values.ts";
+import type { Action, MapFlag, Span } from "./syntax.ts";
+
+type ActionOf<V extends Action["verb"]> = Extract<Action, { verb: V }>;
+
+const MAP_BITS: Readonly<Record<MapFlag, number>> = {
+  shared: MAP.SHARED,
+  populate: MAP.POPULATE,
+  locked: MAP.LOCKED,
+  stack: MAP.STACK,
+  noreserve: MAP.NORESERVE,
+  growsdown: MAP.GROWSDOWN,
+  droppable: 0,
+  zerofile: 0,
+  anywhere: 0,
+};
+
+/** PROT bits of letters of "rwx". */
+export function protBits(prot: string): number {
+  return (prot.includes("r") ? 1 : 0) + (prot.includes("w") ? 2 : 0) + (prot.includes("x") ? 4 : 0);
+}
+
+export function callMap(
+  state: ModelState,
+  { mm, shadow }: ModelProcess,
+  action: ActionOf<"map">,
+): number {
+  const place = placeOf(state.layout, action);
+  const nrPages = nrPagesNamed(state.layout, action);
+  const isShared = action.flags.includes("shared");
+  let flags: number =
+    MAP.ANONYMOUS | (isShared ? 0 : MAP.PRIVATE) | (place === null ? 0 : MAP.FIXED);
+  for (const flag of action.flags) flags |= MAP_BITS[flag];
+  // A private mapping of /dev/zero is anonymous memory in everything that can be seen (ANON-024).
+  const start = sysMmap(state.m, mm, {
+    address: place ?? 0,
+    length: action.sizeBytes,
+    prot: protBits(action.prot),
+    flags,
+  });
+  if (place !== null) noteRange(state.layout, action.range, place, nrPages);
+  if (start < 0) {
+    if (place !== null) shadow.doubt(place / PAGE_SIZE, nrPages);
+    return start;
+  }
+  if (place === null) noteRange(state.layout, action.range, start, nrPages);
+  shadow.map(start / PAGE_SIZE, nrPages, isShared ? { written: new Map() } : null);
+  return 0;
+}
+
+export function callRemap(
+  state: ModelState,
+  { mm, shadow }: ModelProcess,
+  action: ActionOf<"remap">,
+): number {
+  const { layout } = state;
+  const { start, end } = addressesOf(layout, action.span);
+  const nrPages = nrPagesNamed(layout, action);
+  const place = placeOf(layout, action);
+  const isInPlace = action.flags.includes("inplace");
+  const keepsSource = action.flags.includes("dontunmap");
+  const isFixed = place !== null && !isInPlace;
+  const flags =
+    (isInPlace ? 0 : MREMAP.MAYMOVE) |
+    (isFixed ? MREMAP.FIXED : 0) |
+    (keepsSource ? MREMAP.DONTUNMAP : 0);
+  const newBytes = nrPages * PAGE_SIZE;
+  const to = sysMremap(state.m, mm, start, end - start, newBytes, flags, place ?? 0);
+  if (place !== null) noteRange(layout, action.to, place, nrPages);
+  const first = start / PAGE_SIZE;
+  const oldNr = (end - start) / PAGE_SIZE;
+  if (to < 0) {
+    // A fixed target, and what the range is shortened by, may be gone even if the call then fails.
+    if (isFixed) shadow.doubt(place / PAGE_SIZE, nrPages);
+    shadow.doubt(first, oldNr);
+    return to;
+  }
+  if (place === null) noteRange(layout, action.to, to, nrPages);
+  shadow.move(first, oldNr, to / PAGE_SIZE, nrPages, keepsSource);
+  return 0;
+}
+
+export function callUnmap(
+  { m, layout }: ModelState,
+  { mm, shadow }: ModelProcess,
+  span: Span,
+): number {
+  const { start, end } = addressesOf(layout, span);
+  const result = sysMunmap(m, mm, start, end - start);
+  const nr = (end - start) / PAGE_SIZE;
+  if (result === 0) shadow.unmap(start / PAGE_SIZE, nr);
+  else shadow.doubt(start / PAGE_SIZE, nr);
+  return result;
+}
+
+export function callProtect(
+  { m, layout }: ModelState,
+  { mm }: ModelProcess,
+  { span, prot }: ActionOf<"protect">,
+): number {
+  const { start, end } = addressesOf(layout, span);
+  return sysMprotect(m, mm, start, end - start, protBits(prot));
+}
+
+/** The break `sizeBytes` above its start; -ENOMEM if it stays where it was. */
+export function callBrk(
+  { m, layout }: ModelState,
+  { mm, shadow }: ModelProcess,
+  sizeBytes: number,
+): number {
+  const pageOf = (address: number) => Math.ceil(address / PAGE_SIZE);
+  const before = pageOf(mm.brk);
+  const wanted = mm.brkStart + sizeBytes;
+  const isMoved = sysBrk(m, mm, wanted) === wanted;
+  const after = pageOf(mm.brk);
+  if (after > before) shadow.map(before, after - before, null);
+  else if (after < before) shadow.unmap(after, before - after);
+  const known = layout.ranges.get(HEAP)?.nrPages ?? 0;
+  const nrPages = after - mm.brkStart / PAGE_SIZE;
+  // Pages that the heap had once are still looked at.
+  noteRange(layout, HEAP, mm.brkStart, Math.max(known, nrPages));
+  return isMoved ? 0 : -ENOMEM;
+}
+
+export function callMadvise(
+  { m, layout }: ModelState,
+  { mm, shadow }: ModelProcess,
+  { span, advice }: ActionOf<"madvise">,
+  line: number,
+): number {
+  const { start, end } = addressesOf(layout, span);
+  const result = sysMadvise(m, mm, start, end - start, advice);
+  if (result === -ENOSYS)
+    throw new CannotDo(line, `the model does not know MADV_${adviceName(advice)} yet`);
+  const first = start / PAGE_SIZE;
+  const nr = (end - start) / PAGE_SIZE;
+  // A hole is reported at the end, everything else at once.
+  const isDone = result === 0 || result === -ENOMEM;
+  switch (advice) {
+    case MADV.DONTNEED:
+    case MADV.DONTNEED_LOCKED:
+      if (isDone) shadow.drop(first, nr);
+      else shadow.doubt(first, nr);
+      break;
+    case MADV.FREE:
+    case MADV.GUARD_INSTALL:
+      shadow.doubt(first, nr);
+      break;
+    case MADV.DONTFORK:
+    case MADV.DOFORK:
+      if (isDone) shadow.advise(first, nr, { isDroppedAtFork: advice === MADV.DONTFORK });
+      break;
+    case MADV.WIPEONFORK:
+    case MADV.KEEPONFORK:
+      if (isDone) shadow.advise(first, nr, { isWipedAtFork: advice === MADV.WIPEONFORK });
+  }
+  return result;
+}

@@ -1,0 +1,275 @@
+/**
+ * What can be seen of the model: pages of the scenario's ranges, their VMAs, and counters.
+ *
+ * Entry: createObserver, observe.
+ * Cost:  a pass over the pages of the ranges and one over the entries of their VMAs; nothing else of the machine is looked at.
+ */
+
+import { type Addr, PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts";
+import { isThpEligible } from "../huge/eligibility.ts";
+import { ANON_ORDERS } from "../huge/knobs.ts";
+import type { Machine } from "../machine/machine.ts";
+import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
+import { pageMapcount } from "../mm/rmap.ts";
+import type { Mm } from "../mm/state.ts";
+import { firstVmaIndex, VM, type Vma } from "../mm/vma.ts";
+import { headOf, PG } from "../phys/frame-table.ts";
+import type { Layout, PlacedRange } from "./layout.ts";
+import {
+  type Observation,
+  PAGE_BIT,
+  PAGE_STATES,
+  type PageColumns,
+  type PageState,
+  type ProcessObservation,
+  type RangeObservation,
+  type VmaObservation,
+} from "./observation.ts";
+import { smapsOf, vmFlagsOf } from "./observe-vma.ts";
+
+const STATE = Object.fromEntries(PAGE_STATES.map((name, i) => [name, i])) as Readonly<
+  Record<PageState, number>
+>;
+
+/** A process of the scenario. */
+export interface ObservedProcess {
+  readonly name: string;
+  readonly mm: Mm;
+  /** Pages under long-term pins. */
+  readonly nrPinned: number;
+}
+
+export interface Observer {
+  readonly m: Machine;
+  /** vmstat and per-size stats when the scenario began. */
+  readonly vmstat: Float64Array;
+  readonly thpStats: Float64Array;
+  /** Number a folio has in the observation `epoch`. Rows: heads whose epochs entry is `epoch`. */
+  readonly numbers: Int32Array;
+  /** Observation in which the folio was numbered last. Rows: heads. */
+  readonly epochs: Int32Array;
+  epoch: number;
+}
+
+/** Counters count from here. */
+export function createObserver(m: Machine): Observer {
+  return {
+    m,
+    vmstat: Float64Array.from(m.vmstat),
+    thpStats: Float64Array.from(m.thpStats),
+    numbers: new Int32Array(m.frames.nrFrames),
+    epochs: new Int32Array(m.frames.nrFrames),
+    epoch: 0,
+  };
+}
+
+export function observe(
+  observer: Observer,
+  layout: Layout,
+  processes: readonly ObservedProcess[],
+): Observation {
+  observer.epoch++;
+  const pass = { observer, nrFolios: 0 };
+  const ranges = [...layout.ranges.values()];
+  return {
+    processes: processes.map((process) => observeProcess(pass, ranges, process)),
+    counters: countersOf(observer),
+  };
+}
+
+/** One observation in the making. */
+interface Pass {
+  readonly observer: Observer;
+  /** Folios numbered so far. */
+  nrFolios: number;
+}
+
+function observeProcess(
+  pass: Pass,
+  ranges: readonly PlacedRange[],
+  process: ObservedProcess,
+): ProcessObservation {
+  const { m } = pass.observer;
+  const { mm } = process;
+  const nrLocked = mm.vmas.reduce(
+    (sum, vma) => sum + ((vma.flags & VM.LOCKED) !== 0 ? vma.end - vma.start : 0),
+    0,
+  );
+  return {
+    name: process.name,
+    ranges: ranges.map((range) => observeRange(pass, mm, range)),
+    vmas: vmasIn(mm, ranges).map((vma) => observeVma(m, mm, vma)),
+    status: {
+      VmLck: nrLocked / 1024,
+      VmPin: process.nrPinned * 4,
+      RssAnon: mm.rssAnon * 4,
+      VmPTE: (mm.nrTables - 1) * 4,
+      VmSwap: mm.nrSwapEntries * 4,
+      THP_enabled: mm.thpDisable === "all" ? 0 : 1,
+    },
+    minflt: mm.minflt,
+    majflt: mm.majflt,
+  };
+}
+
+/** VMAs that overlap a range, each once, in the order of addresses. */
+function vmasIn(mm: Mm, ranges: readonly PlacedRange[]): Vma[] {
+  return mm.vmas.filter((vma) =>
+    ranges.some(({ start, nrPages }) => vma.start < start + nrPages * PAGE_SIZE && start < vma.end),
+  );
+}
+
+function observeVma(m: Machine, mm: Mm, vma: Vma): VmaObservation {
+  const { start, end, flags } = vma;
+  const letter = (bit: number, text: string) => ((flags & bit) !== 0 ? text : "-");
+  const access = letter(VM.READ, "r") + letter(VM.WRITE, "w") + letter(VM.EXEC, "x");
+  return {
+    start,
+    end,
+    permissions: access + ((flags & VM.SHARED) !== 0 ? "s" : "p"),
+    flags: vmFlagsOf(vma),
+    smaps: { ...smapsOf(m, mm, vma), THPeligible: isThpEligible(m, mm, vma) ? 1 : 0 },
+  };
+}
+
+function observeRange(pass: Pass, mm: Mm, range: PlacedRange): RangeObservation {
+  const { name, start, nrPages } = range;
+  const pages: PageColumns = {
+    state: new Uint8Array(nrPages),
+    folio: new Int32Array(nrPages).fill(-1),
+    index: new Int32Array(nrPages),
+    order: new Uint8Array(nrPages),
+    mapcount: new Int32Array(nrPages),
+    bits: new Uint16Array(nrPages),
+  };
+  const end = start + nrPages * PAGE_SIZE;
+  for (let i = firstVmaIndex(mm.vmas, start); i < mm.vmas.length; i++) {
+    const vma = mm.vmas[i];
+    if (vma.start >= end) break;
+    fillVma(pass, mm, pages, start, Math.max(vma.start, start), Math.min(vma.end, end));
+  }
+  return { name, start, nrPages, pages };
+}
+
+/** Pages [from, to) of a range that begins at `base`, all in one VMA. */
+function fillVma(pass: Pass, mm: Mm, pages: PageColumns, base: Addr, from: Addr, to: Addr): void {
+  const { tables } = pass.observer.m;
+  pages.state.fill(STATE.none, (from - base) / PAGE_SIZE, (to - base) / PAGE_SIZE);
+  for (let at = from; at < to; ) {
+    const region = regionOf(at);
+    const pte = pteIndexOf(at);
+    const nr = Math.min(PTES_PER_REGION - pte, (to - at) / PAGE_SIZE);
+    const slot = pmdSlotOf(tables, mm.root, region);
+    const flags = slot < 0 ? 0 : tables.flags[slot];
+    const row = (at - base) / PAGE_SIZE;
+    if ((flags & ENTRY.TABLE) !== 0) {
+      const first = tables.payload[slot] * PTES_PER_REGION + pte;
+      for (let i = 0; i < nr; i++)
+        if (tables.flags[first + i] !== 0) fillPage(pass, pages, row + i, first + i, 0);
+    } else if (flags !== 0) {
+      for (let i = 0; i < nr; i++) fillPage(pass, pages, row + i, slot, pte + i);
+      if (pass.observer.m.profile.pagemapExclusivePerPmd)
+        repeatExclusive(pass.observer.m, pages, row, nr, tables.payload[slot]);
+    }
+    at += nr * PAGE_SIZE;
+  }
+}
+
+/** ANON-250: bit 56 of a huge mapping is that of its first page. */
+function repeatExclusive(
+  m: Machine,
+  pages: PageColumns,
+  row: number,
+  nr: number,
+  head: number,
+): void {
+  const isExclusive = (m.frames.flags[head] & PG.ZERO) === 0 && pageMapcount(m, head) === 1;
+  for (let i = row; i < row + nr; i++) {
+    if (isExclusive) pages.bits[i] |= PAGE_BIT.EXCLUSIVE;
+    else pages.bits[i] &= ~PAGE_BIT.EXCLUSIVE;
+  }
+}
+
+/** One page whose entry at `slot` is not empty; `offset` is its place in a huge mapping. */
+function fillPage(pass: Pass, pages: PageColumns, row: number, slot: number, offset: number): void {
+  const { m } = pass.observer;
+  const flags = m.tables.flags[slot];
+  const payload = m.tables.payload[slot];
+  if ((flags & ENTRY.UFFD_WP) !== 0) pages.bits[row] |= PAGE_BIT.UFFD_WP;
+  if ((flags & ENTRY.PRESENT) === 0) {
+    pages.state[row] = absentState(flags, payload);
+    return;
+  }
+  const isHuge = (flags & ENTRY.HUGE) !== 0;
+  const pfn = payload + offset;
+  if ((m.frames.flags[pfn] & PG.ZERO) !== 0) {
+    pages.state[row] = isHuge ? STATE.hugezero : STATE.zero;
+    return;
+  }
+  const head = headOf(m.frames, pfn);
+  const order = m.frames.order[head];
+  pages.state[row] = isHuge ? STATE.huge : mappedState(m.frames.flags[head], order);
+  pages.folio[row] = numberOf(pass, head);
+  pages.index[row] = pfn - head;
+  pages.order[row] = order;
+  const mapcount = pageMapcount(m, pfn);
+  pages.mapcount[row] = mapcount;
+  pages.bits[row] |= folioBits(m.frames.flags[head], mapcount);
+}
+
+/** Kind and value that a guard region's entry holds in the place of a swap slot. */
+function absentState(flags: number, payload: number): number {
+  if ((flags & ENTRY.SWAP) !== 0) return STATE.swapped;
+  if ((flags & ENTRY.MIGRATION) !== 0) return STATE.migrating;
+  return payload === MARKER_POISONED ? STATE.poisoned : STATE.guard;
+}
+
+/** Payload of a marker that says its page was poisoned. */
+const MARKER_POISONED = 1;
+
+function mappedState(headFlags: number, order: number): number {
+  if ((headFlags & PG.ANON) === 0) return STATE.file;
+  return order > 0 ? STATE.part : STATE.small;
+}
+
+function numberOf(pass: Pass, head: number): number {
+  const { observer } = pass;
+  if (observer.epochs[head] !== observer.epoch) {
+    observer.epochs[head] = observer.epoch;
+    observer.numbers[head] = pass.nrFolios++;
+  }
+  return observer.numbers[head];
+}
+
+const SHOWN_FLAGS: readonly (readonly [number, number])[] = [
+  [PG.DIRTY, PAGE_BIT.DIRTY],
+  [PG.ACTIVE, PAGE_BIT.ACTIVE],
+  [PG.REFERENCED, PAGE_BIT.REFERENCED],
+  [PG.MLOCKED, PAGE_BIT.MLOCKED],
+  [PG.UNEVICTABLE, PAGE_BIT.UNEVICTABLE],
+  [PG.SWAPBACKED, PAGE_BIT.SWAPBACKED],
+  [PG.UPTODATE, PAGE_BIT.UPTODATE],
+  [PG.SWAPCACHE, PAGE_BIT.SWAPCACHE],
+  [PG.LRU, PAGE_BIT.LRU],
+];
+
+function folioBits(flags: number, mapcount: number): number {
+  let bits = mapcount === 1 ? PAGE_BIT.EXCLUSIVE : 0;
+  for (const [flag, bit] of SHOWN_FLAGS) if ((flags & flag) !== 0) bits |= bit;
+  return bits;
+}
+
+/** Changes since the observer was made. */
+function countersOf({ m, vmstat, thpStats }: Observer): Record<string, number> {
+  const changed: Record<string, number> = {};
+  for (const [i, name] of VMSTAT_NAMES.entries())
+    if (m.vmstat[i] !== vmstat[i]) changed[name] = m.vmstat[i] - vmstat[i];
+  for (const order of ANON_ORDERS)
+    for (const [i, name] of THP_STAT_NAMES.entries()) {
+      const at = order * NR_THP_STATS + i;
+      if (m.thpStats[at] !== thpStats[at])
+        changed[`${4 << order}kB/${name}`] = m.thpStats[at] - thpStats[at];
+    }
+  return changed;
+}

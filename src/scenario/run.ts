@@ -1,0 +1,226 @@
+/**
+ * Carries a scenario through a back end, or through two with a comparison after every statement.
+ *
+ * Entry: runScenario, runBoth. Pure: the back ends do what is to be done.
+ * Holds: a statement that gave something else than it should ends the run, because what follows would mean nothing; a failed
+ *        expectation does not. Back ends are ended whatever happens.
+ */
+
+import { errnoName, errnoNamed } from "../base/errno.ts";
+import { type Backend, CannotDo, type StepResult } from "./backend.ts";
+import { compareObservations, type Difference } from "./compare.ts";
+import { checkExpectation } from "./expect.ts";
+import { MAIN } from "./names.ts";
+import type { Observation } from "./observation.ts";
+import type { Expectation, Scenario, Statement, Step, Wanted } from "./syntax.ts";
+
+/** Something that is not as it should be. */
+export interface Finding {
+  readonly line: number;
+  /** Column to point at, -1 for the whole line. */
+  readonly column: number;
+  readonly wanted: string;
+  readonly seen: string;
+  /** Which back end was seen; "both" for a difference between the two. */
+  readonly where: "model" | "kernel" | "both";
+  readonly differences: readonly Difference[];
+}
+
+export interface RunResult {
+  readonly findings: readonly Finding[];
+  readonly nrStatements: number;
+  readonly nrExpectations: number;
+}
+
+/** What follows a run step by step. */
+export interface RunOptions {
+  /** Called when all steps are done or one has failed, before the back end ends: dumps look at it then. */
+  readonly atEnd?: () => void;
+  /** Called after every statement with what can be seen; asking for it costs an observation a statement. */
+  readonly afterStatement?: (statement: Statement, result: StepResult, seen: Observation) => void;
+}
+
+export function runScenario(
+  scenario: Scenario,
+  backend: Backend,
+  options: RunOptions = {},
+): RunResult {
+  return runOn(scenario, [backend], options);
+}
+
+/** Runs on both; `left` and `right` are compared after every statement, and expectations are held against both. */
+export function runBoth(
+  scenario: Scenario,
+  left: Backend,
+  right: Backend,
+  options: RunOptions = {},
+): RunResult {
+  return runOn(scenario, [left, right], options);
+}
+
+function runOn(scenario: Scenario, backends: readonly Backend[], options: RunOptions): RunResult {
+  const begun: Backend[] = [];
+  try {
+    for (const backend of backends) {
+      begun.push(backend);
+      backend.begin(scenario.header);
+    }
+    const run = new Run(
+      backends.map((backend) => new Side(backend)),
+      options,
+    );
+    for (const step of scenario.steps) if (!run.step(step)) break;
+    options.atEnd?.();
+    return run.result();
+  } finally {
+    for (const backend of begun) backend.end();
+  }
+}
+
+/** One back end and what was seen of it. */
+class Side {
+  readonly backend: Backend;
+  marked: Observation;
+  private plain: Observation | null = null;
+  private drained: Observation | null = null;
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+    this.marked = backend.observe({ isDrained: false });
+  }
+
+  /** State after the last statement; looked at once. */
+  now(isDrained = false): Observation {
+    if (isDrained) this.drained ??= this.backend.observe({ isDrained: true });
+    else this.plain ??= this.drained ?? this.backend.observe({ isDrained: false });
+    return isDrained ? this.drained! : this.plain!;
+  }
+
+  forget(): void {
+    this.plain = null;
+    this.drained = null;
+  }
+}
+
+class Run {
+  private readonly sides: readonly Side[];
+  private readonly options: RunOptions;
+  private readonly findings: Finding[] = [];
+  private readonly processOf = new Map<string, string>([[MAIN, MAIN]]);
+  private nrStatements = 0;
+  private nrExpectations = 0;
+
+  constructor(sides: readonly Side[], options: RunOptions) {
+    this.sides = sides;
+    this.options = options;
+  }
+
+  result(): RunResult {
+    const { findings, nrStatements, nrExpectations } = this;
+    return { findings, nrStatements, nrExpectations };
+  }
+
+  /** False if the run ends here. */
+  step(step: Step): boolean {
+    const { line } = step.kind === "expect" ? step.expectation : step.statement;
+    try {
+      if (step.kind === "statement") return this.statement(step.statement);
+      this.expectation(step.expectation);
+      return true;
+    } catch (error) {
+      // A back end knows what it cannot do, this run where it was asked to.
+      if (error instanceof CannotDo && error.line === 0) throw new CannotDo(line, error.message);
+      throw error;
+    }
+  }
+
+  private statement(statement: Statement): boolean {
+    this.nrStatements++;
+    const results = this.sides.map((side) => {
+      side.forget();
+      return side.backend.step(statement);
+    });
+    this.noteTasks(statement);
+    let isRight = true;
+    for (const [i, result] of results.entries()) {
+      const wanted = wantedOf(statement);
+      if (isWanted(result, wanted)) continue;
+      isRight = false;
+      this.note(statement.line, String(wanted), resultText(result), this.sides[i]);
+    }
+    if (!isRight || !this.agree(statement, results)) return false;
+    if (statement.action.verb === "mark") for (const side of this.sides) side.marked = side.now();
+    this.options.afterStatement?.(statement, results[0], this.sides[0].now());
+    return true;
+  }
+
+  /** On two back ends: the same result and the same sight. */
+  private agree({ line }: Statement, results: readonly StepResult[]): boolean {
+    if (this.sides.length < 2) return true;
+    const [left, right] = this.sides;
+    const texts = results.map(resultText);
+    const residents = results.map((result) =>
+      result.kind === "value" ? (result.resident ?? []).join("") : "",
+    );
+    const differences: Difference[] = [];
+    if (texts[0] !== texts[1])
+      differences.push({ what: "result", left: texts[0], right: texts[1] });
+    if (residents[0] !== residents[1])
+      differences.push({ what: "mincore", left: residents[0], right: residents[1] });
+    differences.push(...compareObservations(left.now(), right.now()));
+    if (differences.length === 0) return true;
+    const names = this.sides.map(({ backend }) => backend.name).join(" and ");
+    this.findings.push({
+      line,
+      column: -1,
+      wanted: `the same on ${names}`,
+      seen: `${differences[0].what} differs`,
+      where: "both",
+      differences,
+    });
+    return false;
+  }
+
+  private expectation(expectation: Expectation): void {
+    this.nrExpectations++;
+    const isDrained = expectation.conditions.some((condition) => condition.key === "flags");
+    for (const side of this.sides) {
+      const { backend, marked } = side;
+      const seen = { backend, marked, now: side.now(isDrained), processOf: this.processOf };
+      const found = checkExpectation(seen, expectation);
+      if (found !== null) this.note(expectation.line, found.wanted, found.seen, side, found.column);
+    }
+  }
+
+  private note(line: number, wanted: string, seen: string, side: Side, column = -1): void {
+    const where = side.backend.name;
+    this.findings.push({ line, column, wanted, seen, where, differences: [] });
+  }
+
+  /** Which process a thread belongs to. */
+  private noteTasks({ actor, action }: Statement): void {
+    if (action.verb === "fork") this.processOf.set(action.name, action.name);
+    if (action.verb === "thread")
+      this.processOf.set(action.name, this.processOf.get(actor) ?? actor);
+  }
+}
+
+/** What the statement should give, for messages. A held statement says it when it runs on. */
+function wantedOf({ wanted }: Statement): Wanted {
+  return wanted ?? "success";
+}
+
+function isWanted(result: StepResult, wanted: Wanted): boolean {
+  if (result.kind === "wrongContents") return false;
+  if (wanted === "?") return true;
+  if (result.kind === "signal") return result.signal === wanted;
+  if (wanted === "success") return result.value >= 0;
+  if (typeof wanted === "number") return result.value === wanted;
+  return result.value < 0 && errnoNamed(wanted) === -result.value;
+}
+
+function resultText(result: StepResult): string {
+  if (result.kind === "signal") return result.signal;
+  if (result.kind === "wrongContents") return `wrong contents in page ${result.page}`;
+  return result.value < 0 ? errnoName(result.value) : String(result.value);
+}
