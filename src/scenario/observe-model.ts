@@ -42,8 +42,9 @@ export interface ObservedProcess {
 
 export interface Observer {
   readonly m: Machine;
-  /** vmstat and per-size stats when the scenario began. */
+  /** vmstat when the scenario began. Rows: VMSTAT. */
   readonly vmstat: Float64Array;
+  /** Per-size stats when the scenario began. Rows: as m.thpStats. */
   readonly thpStats: Float64Array;
   /** Number a folio has in the observation `epoch`. Rows: heads whose epochs entry is `epoch`. */
   readonly numbers: Int32Array;

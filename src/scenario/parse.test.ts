@@ -255,8 +255,8 @@ describe("a header's mistakes", () => {
       'f.scn:2: found "rule", expected a header line or a process by name; did you mean rules? @ rule: ANON-001',
     ],
     [
-      "scenario: x\nrules: ANON-1",
-      'f.scn:2: found "ANON-1", expected a rule ID such as ANON-151 @ ANON-1',
+      "scenario: x\nrules: RULE-1",
+      'f.scn:2: found "RULE-1", expected a rule ID such as ANON-151 @ RULE-1',
     ],
     ["scenario: x\non: kernel", 'f.scn:2: found "kernel", expected model or both @ kernel'],
     [
