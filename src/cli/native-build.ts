@@ -20,9 +20,9 @@ import { NotPossibleHere } from "./not-possible.ts";
 const COMPILERS = ["cc", "gcc", "clang"];
 const COMMON_FLAGS = ["-O2", "-std=gnu11", "-Wall", "-pthread"];
 
-/** Path of the executable built from `source`, e.g. "calibrate/calibrate.c" (relative to native/). */
-export function nativeProgram(source: string): string {
-  return built(source, "", COMMON_FLAGS);
+/** Path of the executable built from `source`, e.g. "calibrate/calibrate.c" (relative to native/), with `flags` besides ours. */
+export function nativeProgram(source: string, flags: readonly string[] = []): string {
+  return built(source, "", [...COMMON_FLAGS, ...flags]);
 }
 
 /** Path of the shared object built from `source` (relative to native/). */

@@ -1,0 +1,146 @@
+/* /proc/vmstat and hugepages-<size>kB/stats. Their files stay open: a read at 0 makes the kernel print anew. */
+#define _GNU_SOURCE
+#include "counters.h"
+#include "hush.h"
+#include "wire.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_VMSTAT 320
+#define MAX_STATS 256
+#define VMSTAT_BYTES 32768
+#define NAME_BYTES 48
+
+struct counter_set {
+  int nr;
+  char names[MAX_VMSTAT][NAME_BYTES];
+  int64_t before[MAX_VMSTAT];
+  int64_t change[MAX_VMSTAT];
+};
+
+static struct counter_set *vmstat, *stats;
+static int vmstat_fd, stat_fds[MAX_STATS], stat_kb[MAX_STATS];
+static int used_kb; /* sum of the sizes whose stats are read */
+static char *text;
+
+static void read_vmstat(int64_t *values) {
+  ssize_t n = 0;
+  for (ssize_t got; n < VMSTAT_BYTES - 1; n += got) {
+    got = pread(vmstat_fd, text + n, (size_t)(VMSTAT_BYTES - 1 - n), n);
+    if (got <= 0) break;
+  }
+  text[n] = 0;
+  int i = 0;
+  for (char *line = text; *line && i < MAX_VMSTAT; i++) {
+    char *blank = strchr(line, ' ');
+    if (!blank) break;
+    if (vmstat->nr <= i) {
+      snprintf(vmstat->names[i], NAME_BYTES, "%.*s", (int)(blank - line), line);
+      vmstat->nr = i + 1;
+    }
+    char *end;
+    values[i] = strtoll(blank + 1, &end, 10);
+    line = *end ? end + 1 : end;
+  }
+}
+
+static void read_stats(int64_t *values) {
+  char number[32];
+  for (int i = 0; i < stats->nr; i++) {
+    if (!(stat_kb[i] & used_kb)) continue;
+    ssize_t n = pread(stat_fds[i], number, sizeof number - 1, 0);
+    number[n > 0 ? n : 0] = 0;
+    values[i] = strtoll(number, NULL, 10);
+  }
+}
+
+static void open_stats(int kb) {
+  char path[400];
+  snprintf(path, sizeof path, "/sys/kernel/mm/transparent_hugepage/hugepages-%dkB/stats", kb);
+  DIR *dir = opendir(path);
+  for (struct dirent *file; dir && (file = readdir(dir)) != NULL;) {
+    if (file->d_name[0] == '.' || stats->nr == MAX_STATS) continue;
+    snprintf(path, sizeof path, "/sys/kernel/mm/transparent_hugepage/hugepages-%dkB/stats/%s", kb,
+             file->d_name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    snprintf(stats->names[stats->nr], NAME_BYTES, "%dkB/%.30s", kb, file->d_name);
+    stat_kb[stats->nr] = kb;
+    stat_fds[stats->nr++] = fd;
+  }
+  if (dir) closedir(dir);
+}
+
+void counters_start(void) {
+  vmstat = private_memory(sizeof *vmstat);
+  stats = private_memory(sizeof *stats);
+  text = private_memory(VMSTAT_BYTES);
+  vmstat_fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+  read_vmstat(vmstat->before);
+  for (int kb = 2048; kb >= 8; kb /= 2) open_stats(kb);
+}
+
+static void put_names(const struct counter_set *set, char *to, int size) {
+  int n = 0;
+  to[0] = 0;
+  for (int i = 0; i < set->nr && n < size; i++)
+    n += snprintf(to + n, (size_t)(size - n), "%s\n", set->names[i]);
+}
+
+void counters_names(char *vmstat_names, char *stats_names, int size) {
+  put_names(vmstat, vmstat_names, size);
+  put_names(stats, stats_names, size);
+}
+
+void counters_forget_knobs(void) { used_kb = 2048; }
+
+void counters_note_knob(const char *path, const char *value) {
+  const char *size = strstr(path, "hugepages-");
+  if (size && strcmp(value, "never")) used_kb |= atoi(size + strlen("hugepages-"));
+}
+
+void counters_reset(void) {
+  memset(vmstat->change, 0, sizeof vmstat->change);
+  memset(stats->change, 0, sizeof stats->change);
+}
+
+void counters_before(void) {
+  hush_on();
+  read_stats(stats->before);
+  read_vmstat(vmstat->before);
+}
+
+static void add_changes(struct counter_set *set, void (*read_values)(int64_t *)) {
+  static int64_t *now;
+  if (!now) now = private_memory(MAX_VMSTAT * sizeof *now);
+  read_values(now);
+  for (int i = 0; i < set->nr; i++)
+    if (set == vmstat || stat_kb[i] & used_kb) set->change[i] += now[i] - set->before[i];
+}
+
+void counters_after(void) {
+  add_changes(vmstat, read_vmstat);
+  add_changes(stats, read_stats);
+  hush_off();
+}
+
+static void put_changes(const struct counter_set *set) {
+  put_u32((uint32_t)set->nr);
+  put_bytes(set->change, (size_t)set->nr * sizeof set->change[0]);
+}
+
+void counters_put(void) {
+  put_changes(vmstat);
+  put_changes(stats);
+}
+
+int64_t counter_change(const char *name) {
+  for (int i = 0; i < vmstat->nr; i++)
+    if (!strcmp(vmstat->names[i], name)) return vmstat->change[i];
+  return 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * Counters of the whole system, counted only while an operation runs, so that others' events between operations do not show.
+ */
+#ifndef SCENARIO_COUNTERS_H
+#define SCENARIO_COUNTERS_H
+
+#include <stdint.h>
+
+void counters_start(void);
+/* Names, one a line: of vmstat, and of the per-size stats as "2048kB/split". */
+void counters_names(char *vmstat, char *stats, int size);
+/*
+ * Stats of a size that was never allowed since the scenario's beginning cannot change and are not read: told of every
+ * write to a knob. 2048kB is always read.
+ */
+void counters_forget_knobs(void);
+void counters_note_knob(const char *path, const char *value);
+/* A scenario begins: all changes are 0 from here. */
+void counters_reset(void);
+/* Brackets around an operation. */
+void counters_before(void);
+void counters_after(void);
+/* Appends u32 n, n x s64 for vmstat, then the same for the stats, to the answer. */
+void counters_put(void);
+/* Change of one vmstat counter since the reset. */
+int64_t counter_change(const char *name);
+
+#endif

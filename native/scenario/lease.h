@@ -1,0 +1,24 @@
+/*
+ * The right to change the kernel's knobs: the lock, what is quieted under it, and the knobs themselves.
+ */
+#ifndef SCENARIO_LEASE_H
+#define SCENARIO_LEASE_H
+
+#include <stdint.h>
+
+/* Opens the lock file; its descriptor, or -errno. */
+int lease_open(const char *path);
+/* Takes the lock within `wait_s` seconds and quiets the kernel: 0, -errno or a failure. `why` says what failed. */
+int lease_take(int wait_s, char *why, int size);
+/* Puts everything back and lets others have the kernel, if the lease is older than `age_ms`. */
+void lease_end_if_older(int age_ms);
+int lease_is_held(void);
+
+/* Writes a knob; what was there is put back when the lease ends. 0 or -errno. Only the knobs of huge pages and /proc/sys/vm. */
+int knob_write(const char *path, const char *value);
+int knob_read(const char *path, char *text, int size);
+
+/* The memory of a private 2 MiB area is collapsed again, which drains the LRU batches of all CPUs. */
+void drain_lru(void);
+
+#endif

@@ -1,0 +1,374 @@
+/**
+ * Statements of a scenario as requests to the native supervisor.
+ *
+ * Entry: carryOut. What runs is the real system call with the scenario's own arguments; results are translated to those of the
+ *        scenario language (0 for success, negative errno).
+ * Owns:  KernelRun, what is known about the scenario under way: layout, channels of tasks, slots of pins.
+ * Units: addresses and lengths in bytes.
+ */
+
+import { PAGE_SIZE } from "../base/address.ts";
+import { assert } from "../base/assert.ts";
+import { ENOMEM } from "../base/errno.ts";
+import type { StepResult } from "../scenario/backend.ts";
+import {
+  addressesOf,
+  HEAP,
+  type Layout,
+  noteRange,
+  nrPagesNamed,
+  placeOf,
+} from "../scenario/layout.ts";
+import type { Action, MapFlag, Span, Statement } from "../scenario/syntax.ts";
+import type { KernelContents } from "./kernel-contents.ts";
+import { knobPath } from "./kernel-knobs.ts";
+import type { Supervisor } from "./kernel-supervisor.ts";
+import { FrameWriter, VERB } from "./kernel-wire.ts";
+
+/** Where the supervisor's actors have their heap (HEAP_START of native/scenario/protocol.h). */
+export const HEAP_START = 0x555555600000;
+
+/** VALUES_MAX of native/scenario/protocol.h. */
+const PAGES_AT_ONCE = 8192;
+/** ZERO_FD of native/scenario/protocol.h. */
+const ZERO_FD = 499;
+
+/** System calls of x86-64. */
+const SYS = {
+  mmap: 9,
+  mprotect: 10,
+  munmap: 11,
+  brk: 12,
+  mremap: 25,
+  madvise: 28,
+  mlock: 149,
+  munlock: 150,
+  mlockall: 151,
+  munlockall: 152,
+  prctl: 157,
+  mlock2: 325,
+  mseal: 462,
+} as const;
+
+const MAP = { SHARED: 1, PRIVATE: 2, DROPPABLE: 8, FIXED: 0x10, ANONYMOUS: 0x20 } as const;
+const MAP_FLAGS: Readonly<Record<MapFlag, number>> = {
+  shared: 0,
+  populate: 0x8000,
+  locked: 0x2000,
+  stack: 0x20000,
+  noreserve: 0x4000,
+  growsdown: 0x100,
+  droppable: 0,
+  zerofile: 0,
+  anywhere: 0,
+};
+const MREMAP = { MAYMOVE: 1, FIXED: 2, DONTUNMAP: 4 } as const;
+const MLOCK_FLAGS = { current: 1, future: 2, onfault: 4 } as const;
+const PR = { SET_THP_DISABLE: 41, GET_THP_DISABLE: 42 } as const;
+const SIGNALS: Readonly<Record<number, "SIGSEGV" | "SIGBUS">> = { 11: "SIGSEGV", 7: "SIGBUS" };
+
+/** A process or thread of the scenario. */
+export interface KernelTask {
+  readonly name: string;
+  readonly channel: number;
+  /** Name of the process it is or belongs to. */
+  readonly process: string;
+}
+
+export interface KernelRun {
+  readonly supervisor: Supervisor;
+  readonly layout: Layout;
+  readonly contents: KernelContents;
+  /** Living ones by name, in the order of their creation. */
+  readonly tasks: Map<string, KernelTask>;
+  /** Slot and owner of each pin and hold. */
+  readonly pins: Map<string, { readonly channel: number; readonly slot: number }>;
+  nrPins: number;
+}
+
+const DONE: StepResult = { kind: "value", value: 0 };
+
+function valued(value: number): StepResult {
+  return { kind: "value", value };
+}
+
+/** 0 for any success. */
+function zeroed(result: number): StepResult {
+  return valued(Math.min(result, 0));
+}
+
+export function carryOut(run: KernelRun, statement: Statement): StepResult {
+  const { action } = statement;
+  const task = taskNamed(run, statement.actor);
+  switch (action.verb) {
+    case "map":
+      return map(run, task, action);
+    case "remap":
+      return remap(run, task, action);
+    case "brk":
+      return moveBreak(run, task, action.sizeBytes);
+    case "read":
+    case "write":
+      return touch(run, task, action.span, action.verb);
+    case "mincore":
+      return mincore(run, task, action.span);
+    case "fork":
+    case "thread":
+      return start(run, task, action);
+    case "exit":
+      return exit(run, task);
+    case "pin":
+    case "hold-page":
+      return pin(run, task, action);
+    case "release":
+      return release(run, action.name);
+    case "mark":
+      return DONE;
+    case "unmap":
+    case "protect":
+    case "madvise":
+    case "mlock":
+    case "mlock2":
+    case "munlock":
+    case "mseal":
+      return spanCall(run, task, action);
+    case "mlockall":
+      return zeroed(call(run, task, SYS.mlockall, flagSum(action.flags, MLOCK_FLAGS)));
+    case "munlockall":
+      return zeroed(call(run, task, SYS.munlockall));
+    case "prctl": {
+      const op = action.op === "set" ? PR.SET_THP_DISABLE : PR.GET_THP_DISABLE;
+      return valued(call(run, task, SYS.prctl, op, ...action.args));
+    }
+    default:
+      return systemWide(run, task, action);
+  }
+}
+
+/** What is done to the whole system, or to it by a task. */
+function systemWide(run: KernelRun, task: KernelTask, action: Action): StepResult {
+  const ask = (frame: FrameWriter) => zeroed(run.supervisor.ask(frame).s64());
+  switch (action.verb) {
+    case "knob":
+      return ask(new FrameWriter(VERB.WRITE_KNOB).text(knobPath(action.name)).text(action.value));
+    case "memcg":
+    case "limit":
+      return ask(new FrameWriter(VERB.MEMCG).text(action.name).s64(action.maxBytes ?? -1));
+    case "join":
+      return ask(new FrameWriter(VERB.JOIN).u32(task.channel).text(action.name));
+    case "swapon":
+    case "swapoff":
+      return ask(new FrameWriter(VERB.SWAP).u32(action.verb === "swapon" ? 1 : 0));
+    case "drop-caches":
+      return ask(new FrameWriter(VERB.DROP_CACHES));
+    default:
+      assert(false, "a statement that only the model can carry out came to the kernel");
+      return DONE;
+  }
+}
+
+export function taskNamed(run: KernelRun, name: string): KernelTask {
+  const task = run.tasks.get(name);
+  assert(task !== undefined, "a statement of a task that does not live");
+  return task;
+}
+
+/** A system call in the task; negative errno or what it returned. */
+function call(run: KernelRun, task: KernelTask, number: number, ...args: number[]): number {
+  const frame = new FrameWriter(VERB.CALL).u32(task.channel).u64(number);
+  for (let i = 0; i < 6; i++) frame.s64(args[i] ?? 0);
+  return run.supervisor.ask(frame).s64();
+}
+
+function flagSum<F extends string>(flags: readonly F[], bits: Readonly<Record<F, number>>): number {
+  return flags.reduce((sum, flag) => sum | bits[flag], 0);
+}
+
+function protOf(letters: string): number {
+  return flagSum([...letters] as ("r" | "w" | "x")[], { r: 1, w: 2, x: 4 });
+}
+
+// ---- Mappings ---------------------------------------------------------------------------------
+
+type MapAction = Extract<Action, { verb: "map" }>;
+type RemapAction = Extract<Action, { verb: "remap" }>;
+
+function map(run: KernelRun, task: KernelTask, action: MapAction): StepResult {
+  const place = placeOf(run.layout, action);
+  const has = (flag: MapFlag) => action.flags.includes(flag);
+  const type = has("shared") ? MAP.SHARED : has("droppable") ? MAP.DROPPABLE : MAP.PRIVATE;
+  const source = has("zerofile") ? 0 : MAP.ANONYMOUS;
+  const flags = type | source | (place === null ? 0 : MAP.FIXED) | flagSum(action.flags, MAP_FLAGS);
+  const fd = has("zerofile") ? ZERO_FD : -1;
+  const prot = protOf(action.prot);
+  const result = call(run, task, SYS.mmap, place ?? 0, action.sizeBytes, prot, flags, fd, 0);
+  const start = result < 0 ? place : result;
+  const nrPages = nrPagesNamed(run.layout, action);
+  if (start !== null) noteRange(run.layout, action.range, start, nrPages);
+  if (result >= 0) {
+    const sharing = has("shared") ? "shared" : has("droppable") ? "droppable" : "private";
+    run.contents.map(task.process, result, nrPages, sharing);
+  }
+  return zeroed(result);
+}
+
+function remap(run: KernelRun, task: KernelTask, action: RemapAction): StepResult {
+  const { start, end } = addressesOf(run.layout, action.span);
+  const place = placeOf(run.layout, action);
+  const has = (flag: RemapAction["flags"][number]) => action.flags.includes(flag);
+  const newBytes = action.sizeBytes ?? end - start;
+  const isFixed = place !== null && !has("inplace");
+  const flags =
+    (has("inplace") ? 0 : MREMAP.MAYMOVE) |
+    (isFixed ? MREMAP.FIXED : 0) |
+    (has("dontunmap") ? MREMAP.DONTUNMAP : 0);
+  const nrPages = nrPagesNamed(run.layout, action);
+  const to = isFixed ? place : 0;
+  const result = call(run, task, SYS.mremap, start, end - start, newBytes, flags, to);
+  const at = result < 0 ? place : result;
+  if (at !== null) noteRange(run.layout, action.to, at, nrPages);
+  // A failure half way has moved or unmapped some of it.
+  if (result < 0) run.contents.forget(task.process, start, end);
+  else run.contents.move(task.process, start, end, result, nrPages);
+  return zeroed(result);
+}
+
+function moveBreak(run: KernelRun, task: KernelTask, sizeBytes: number): StepResult {
+  const wanted = HEAP_START + sizeBytes;
+  const result = call(run, task, SYS.brk, wanted);
+  if (result !== wanted) return valued(-ENOMEM);
+  const nrPages = Math.ceil(sizeBytes / PAGE_SIZE);
+  const before = run.layout.ranges.get(HEAP)?.nrPages ?? 0;
+  // Pages that the heap had once are still looked at.
+  noteRange(run.layout, HEAP, HEAP_START, Math.max(before, nrPages));
+  const [low, high] = [Math.min(before, nrPages), Math.max(before, nrPages)];
+  run.contents.map(task.process, HEAP_START + low * PAGE_SIZE, high - low, "private");
+  return DONE;
+}
+
+type SpanAction = Extract<Action, { span: Span }>;
+
+function spanCall(run: KernelRun, task: KernelTask, action: SpanAction): StepResult {
+  const { start, end } = addressesOf(run.layout, action.span);
+  const length = end - start;
+  switch (action.verb) {
+    case "unmap": {
+      const result = call(run, task, SYS.munmap, start, length);
+      run.contents.forget(task.process, start, end);
+      return zeroed(result);
+    }
+    case "protect":
+      return zeroed(call(run, task, SYS.mprotect, start, length, protOf(action.prot)));
+    case "madvise": {
+      const result = call(run, task, SYS.madvise, start, length, action.advice);
+      run.contents.advise(task.process, start, end, action.advice, result);
+      return zeroed(result);
+    }
+    case "mlock2":
+      return zeroed(
+        call(run, task, SYS.mlock2, start, length, action.flags.includes("onfault") ? 1 : 0),
+      );
+    case "mseal":
+      return zeroed(call(run, task, SYS.mseal, start, length, 0));
+    case "mlock":
+    case "munlock":
+      return zeroed(call(run, task, SYS[action.verb], start, length));
+    default:
+      assert(false, "a statement with a span that is no call");
+      return DONE;
+  }
+}
+
+// ---- Touches ----------------------------------------------------------------------------------
+
+function touch(run: KernelRun, task: KernelTask, span: Span, verb: "read" | "write"): StepResult {
+  const { start, end } = addressesOf(run.layout, span);
+  const stride = span.step * PAGE_SIZE;
+  const nrPages = Math.ceil((end - start) / stride);
+  for (let first = 0; first < nrPages; first += PAGES_AT_ONCE) {
+    const nr = Math.min(PAGES_AT_ONCE, nrPages - first);
+    const at = start + first * stride;
+    const value = verb === "write" ? run.contents.takeValues(nr) : 0;
+    const answer = run.supervisor.ask(
+      new FrameWriter(VERB.TOUCH)
+        .u32(task.channel)
+        .u64(at)
+        .u32(nr)
+        .u32(span.step)
+        .u32(verb === "write" ? 1 : 0)
+        .u64(value),
+    );
+    const signal = answer.s32();
+    const nrDone = answer.u32();
+    for (let i = 0; i < nrDone; i++) {
+      const address = at + i * stride;
+      if (verb === "write") run.contents.write(task.process, address, value + i);
+      else if (!run.contents.isAsWritten(task.process, address, answer.u64()))
+        return { kind: "wrongContents", page: span.first + (first + i) * span.step };
+    }
+    if (signal !== 0) return { kind: "signal", signal: SIGNALS[signal] ?? "SIGSEGV" };
+  }
+  return DONE;
+}
+
+function mincore(run: KernelRun, task: KernelTask, span: Span): StepResult {
+  const { start, end } = addressesOf(run.layout, span);
+  const answer = run.supervisor.ask(
+    new FrameWriter(VERB.MINCORE)
+      .u32(task.channel)
+      .u64(start)
+      .u64(end - start),
+  );
+  const value = answer.s64();
+  if (value < 0) return valued(value);
+  const resident = Array.from({ length: answer.u32() }, () => answer.u8() & 1);
+  return { kind: "value", value: 0, resident };
+}
+
+// ---- Processes, threads, pins -----------------------------------------------------------------
+
+type StartAction = Extract<Action, { verb: "fork" | "thread" }>;
+
+function start(run: KernelRun, task: KernelTask, action: StartAction): StepResult {
+  const taken = new Set([...run.tasks.values()].map((other) => other.channel));
+  let channel = 0;
+  while (taken.has(channel)) channel++;
+  const verb = action.verb === "fork" ? VERB.FORK : VERB.THREAD;
+  const answer = run.supervisor.ask(new FrameWriter(verb).u32(task.channel).u32(channel));
+  const result = answer.s64();
+  if (result < 0) return valued(result);
+  const process = action.verb === "fork" ? action.name : task.process;
+  run.tasks.set(action.name, { name: action.name, channel, process });
+  if (action.verb === "fork") run.contents.fork(task.process, process);
+  return DONE;
+}
+
+/** A thread ends alone, a process with its threads. */
+function exit(run: KernelRun, task: KernelTask): StepResult {
+  run.supervisor.ask(new FrameWriter(VERB.EXIT).u32(task.channel));
+  const isProcess = task.name === task.process;
+  for (const other of [...run.tasks.values()])
+    if (other.name === task.name || (isProcess && other.process === task.process))
+      run.tasks.delete(other.name);
+  return DONE;
+}
+
+type PinAction = Extract<Action, { verb: "pin" | "hold-page" }>;
+
+function pin(run: KernelRun, task: KernelTask, action: PinAction): StepResult {
+  const { start, end } = addressesOf(run.layout, action.span);
+  const slot = run.nrPins++;
+  const verb = action.verb === "pin" ? VERB.PIN : VERB.HOLD;
+  const frame = new FrameWriter(verb).u32(task.channel).u32(slot).u64(start);
+  const result = run.supervisor.ask(action.verb === "pin" ? frame.u64(end - start) : frame).s64();
+  if (result >= 0) run.pins.set(action.name, { channel: task.channel, slot });
+  return zeroed(result);
+}
+
+function release(run: KernelRun, name: string): StepResult {
+  const held = run.pins.get(name);
+  assert(held !== undefined, "a pin that was not taken is released");
+  run.pins.delete(name);
+  const frame = new FrameWriter(VERB.RELEASE).u32(held.channel).u32(held.slot);
+  return zeroed(run.supervisor.ask(frame).s64());
+}
