@@ -46,6 +46,7 @@ export function faultFilePte(
   const isWritable = access === "write" || (isShared && isWritableShmem(vma));
   const writeBits = (isWritable ? ENTRY.WRITE : 0) | (access === "write" ? ENTRY.DIRTY : 0);
   mapCached(m, mm, vma, table, pteIndex, pfn, bits | writeBits);
+  if (access === "write") m.frames.flags[pfn] |= PG.DIRTY;
   if (file.kind === "shmem") return SHMEM;
   if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
   return FILE;

@@ -219,8 +219,8 @@ function canonicalValue(values: KnobValues, value: string): string | undefined {
       return number >= values.low && number <= values.high ? String(number) : undefined;
     }
     case "laxBoolean":
-      if (/^([ytYT1]|[oO][nN])/.test(value)) return "1";
-      return /^([nfNF0]|[oO][fF])/.test(value) ? "0" : undefined;
+      if (/^([ytYT1eE]|[oO][nN])/.test(value)) return "1";
+      return /^([nfNF0dD]|[oO][fF])/.test(value) ? "0" : undefined;
   }
 }
 

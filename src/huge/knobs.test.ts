@@ -62,11 +62,11 @@ test("ANON-006 use_zero_page is an unsigned decimal 0 or 1", () => {
 test("ANON-007 the first character decides shrink_underused, the rest is ignored", () => {
   const { m } = machine();
   const write = (text: string) => writeKnob(m, "thp.shrink_underused", text);
-  for (const text of ["0", "n", "No", "f", "F", "off", "oF", "0000"]) {
+  for (const text of ["0", "n", "No", "f", "F", "off", "oF", "0000", "d", "Deny"]) {
     expect([write("1"), write(text), readKnob(m, "thp.shrink_underused")]).toEqual([0, 0, "0\n"]);
     expect(write("1")).toBe(0);
   }
-  for (const text of ["1", "y", "Yes", "t", "T", "on", "oN", "1x"]) {
+  for (const text of ["1", "y", "Yes", "t", "T", "on", "oN", "1x", "e", "Enable"]) {
     expect([write("0"), write(text), readKnob(m, "thp.shrink_underused")]).toEqual([0, 0, "1\n"]);
   }
   expect(["2", "o", "ox", "x", "-"].map(write)).toEqual(new Array(5).fill(-EINVAL));

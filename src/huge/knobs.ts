@@ -244,8 +244,8 @@ function storeNumericBoolean(word: string, store: (value: boolean) => void): Err
 
 /** ANON-007: the first character decides, "on" and "of" need the second. */
 function storeLaxBoolean(word: string, store: (value: boolean) => void): Err {
-  const isTrue = /^([yYtT1]|[oO][nN])/.test(word);
-  const isFalse = /^([nNfF0]|[oO][fF])/.test(word);
+  const isTrue = /^([yYtT1eE]|[oO][nN])/.test(word);
+  const isFalse = /^([nNfF0dD]|[oO][fF])/.test(word);
   if (!isTrue && !isFalse) return -EINVAL;
   store(isTrue);
   return 0;

@@ -54,9 +54,9 @@ export function pagetypeinfoText(m: PhysState): string {
   const types = MIGRATE_NAMES.map((name) => `${name.padStart(12)} `).join("");
   return (
     `Page block order: ${PAGEBLOCK_ORDER}\nPages per block:  ${PAGEBLOCK_PAGES}\n\n` +
-    `Free pages count per migrate type at order ${orders}\n` +
+    `${"Free pages count per migrate type at order".padEnd(43)} ${orders}\n` +
     m.zones.map(typeLines).join("") +
-    `\nNumber of blocks type ${types}\n` +
+    `\n${"Number of blocks type".padEnd(23)}${types}\n` +
     m.zones.map((zone) => pageblockLine(m, zone)).join("")
   );
 }

@@ -7,7 +7,7 @@
  */
 
 import type { Pfn } from "../base/address.ts";
-import { EINVAL, type Err } from "../base/errno.ts";
+import { EACCES, EINVAL, type Err } from "../base/errno.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { MmState } from "../mm/state.ts";
 import { zoneOf } from "../phys/buddy.ts";
@@ -100,14 +100,16 @@ export type KpageFile = "kpageflags" | "kpagecount" | "kpagecgroup";
 
 /**
  * A read of `nrBytes` at byte `offset`: one number per frame, fewer or none at the end of memory.
- * -EINVAL if either is not a multiple of 8.
+ * -EINVAL if either is not a multiple of 8; -EACCES for anyone but root (PROC-044).
  */
 export function readKpage(
   m: MmState,
   file: KpageFile,
   offset: number,
   nrBytes: number,
+  reader: "root" | "other" = "root",
 ): Float64Array | Err {
+  if (reader !== "root") return -EACCES;
   if (offset % 8 !== 0 || nrBytes % 8 !== 0) return -EINVAL;
   const first = offset / 8;
   const nr = Math.max(Math.min(nrBytes / 8, m.frames.nrFrames - first), 0);

@@ -12,6 +12,7 @@ import {
   PTES_PER_REGION,
   pteIndexOf,
   regionOf,
+  TASK_SIZE,
 } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
 import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
@@ -34,8 +35,7 @@ export const PM_HIGH = {
 } as const;
 
 const WORD_BYTES = 8;
-/** Words end with the user half; one page above TASK_SIZE belongs to it. */
-const END_PAGE = 2 ** 35;
+const END_PAGE = TASK_SIZE / PAGE_SIZE;
 /** Kind and value that a guard region's entry holds in the place of a swap slot. */
 const MARKER_TYPE = 31;
 const GUARD_MARKER = 4;

@@ -37,6 +37,22 @@ const OF_MACHINE: Readonly<Record<string, GlobalFile>> = {
   pagetypeinfo: pagetypeinfoText,
 };
 
+/** Files that only their owner, or root, may open; clear_refs is for writing (PROC-036, PROC-040, PROC-050). */
+const MODES: Readonly<Record<string, number>> = {
+  pagemap: 0o400,
+  clear_refs: 0o200,
+  kpageflags: 0o400,
+  kpagecount: 0o400,
+  kpagecgroup: 0o400,
+  pagetypeinfo: 0o400,
+};
+
+/** Permission bits of a file below /proc or /proc/PID that this folder knows; -ENOENT for any other. */
+export function modeOfProc(name: string): number | Err {
+  if (Object.hasOwn(MODES, name)) return MODES[name];
+  return Object.hasOwn(OF_PROCESS, name) || Object.hasOwn(OF_MACHINE, name) ? 0o444 : -ENOENT;
+}
+
 /** Names that readProc knows. */
 export function procNames(): string[] {
   return Object.keys(OF_PROCESS);

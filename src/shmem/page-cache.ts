@@ -50,7 +50,7 @@ function addPage(m: HugeState, file: FileObject, index: number): Pfn {
   if (pfn === NO_PFN) return NO_PFN;
   const frames = m.frames;
   const isShmem = file.kind === "shmem";
-  frames.flags[pfn] = PG.UPTODATE | (isShmem ? PG.SWAPBACKED | PG.DIRTY : 0);
+  frames.flags[pfn] = PG.UPTODATE | (isShmem ? PG.SWAPBACKED : 0);
   frames.tag[pfn] = isShmem ? 0 : fileTag(file.id, index);
   frames.owner[pfn] = file.id;
   frames.indexRegion[pfn] = index >>> 9;
