@@ -1,13 +1,21 @@
 /**
  * System calls about mappings, on the model: the call, then what the shadow has to know of it.
  *
- * Entry: callMap, callRemap, callUnmap, callProtect, callBrk, callMadvise.
+ * Entry: callMap, callRemap, callUnmap, callProtect, callBrk, callLock, callMseal, callMadvise.
  * Returns: 0 or a negative errno.
  */
 
 import { PAGE_SIZE } from "../base/address.ts";
 import { ENOMEM, ENOSYS } from "../base/errno.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
+import {
+  MCL,
+  MLOCK_ONFAULT,
+  sysMlock,
+  sysMlock2,
+  sysMlockall,
+  sysMunlock,
+} from "../syscall/mlock.ts";
 import {
   MAP,
   MREMAP,
@@ -17,6 +25,7 @@ import {
   sysMremap,
   sysMunmap,
 } from "../syscall/mmap.ts";
+import { sysMseal } from "../syscall/mseal.ts";
 import { CannotDo } from "./backend.ts";
 import { addressesOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
@@ -32,7 +41,7 @@ const MAP_BITS: Readonly<Record<MapFlag, number>> = {
   stack: MAP.STACK,
   noreserve: MAP.NORESERVE,
   growsdown: MAP.GROWSDOWN,
-  droppable: 0,
+  droppable: MAP.DROPPABLE,
   zerofile: 0,
   anywhere: 0,
 };
@@ -50,8 +59,9 @@ export function callMap(
   const place = placeOf(state.layout, action);
   const nrPages = nrPagesNamed(state.layout, action);
   const isShared = action.flags.includes("shared");
+  const isPrivate = !isShared && !action.flags.includes("droppable");
   let flags: number =
-    MAP.ANONYMOUS | (isShared ? 0 : MAP.PRIVATE) | (place === null ? 0 : MAP.FIXED);
+    MAP.ANONYMOUS | (isPrivate ? MAP.PRIVATE : 0) | (place === null ? 0 : MAP.FIXED);
   for (const flag of action.flags) flags |= MAP_BITS[flag];
   // A private mapping of /dev/zero is anonymous memory in everything that can be seen (ANON-024).
   const start = sysMmap(state.m, mm, {
@@ -142,6 +152,42 @@ export function callBrk(
   // Pages that the heap had once are still looked at.
   noteRange(layout, HEAP, mm.brkStart, Math.max(known, nrPages));
   return isMoved ? 0 : -ENOMEM;
+}
+
+/** mlock(2), mlock2(2) and munlock(2). */
+export function callLock(
+  { m, layout }: ModelState,
+  { mm }: ModelProcess,
+  span: Span,
+  how: "mlock" | "mlock2" | "mlock2 onfault" | "munlock",
+): number {
+  const { start, end } = addressesOf(layout, span);
+  const length = end - start;
+  switch (how) {
+    case "mlock":
+      return sysMlock(m, mm, start, length);
+    case "munlock":
+      return sysMunlock(m, mm, start, length);
+    default:
+      return sysMlock2(m, mm, start, length, how === "mlock2" ? 0 : MLOCK_ONFAULT);
+  }
+}
+
+const MLOCKALL_BITS = { current: MCL.CURRENT, future: MCL.FUTURE, onfault: MCL.ONFAULT } as const;
+
+export function callMlockall(
+  { m }: ModelState,
+  { mm }: ModelProcess,
+  { flags }: ActionOf<"mlockall">,
+): number {
+  let bits = 0;
+  for (const flag of flags) bits |= MLOCKALL_BITS[flag];
+  return sysMlockall(m, mm, bits);
+}
+
+export function callMseal({ m, layout }: ModelState, { mm }: ModelProcess, span: Span): number {
+  const { start, end } = addressesOf(layout, span);
+  return sysMseal(m, mm, start, end - start);
 }
 
 export function callMadvise(

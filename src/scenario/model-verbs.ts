@@ -18,10 +18,21 @@ import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
+import { sysMincore } from "../syscall/mincore.ts";
+import { sysMunlockall } from "../syscall/mlock.ts";
 import { sysGetThpDisable, sysSetThpDisable } from "../syscall/prctl.ts";
 import { CannotDo, type StepResult } from "./backend.ts";
 import { addressesOf } from "./layout.ts";
-import { callBrk, callMadvise, callMap, callProtect, callRemap, callUnmap } from "./model-calls.ts";
+import {
+  callBrk,
+  callLock,
+  callMadvise,
+  callMap,
+  callMseal,
+  callProtect,
+  callRemap,
+  callUnmap,
+} from "./model-calls.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
 import type { SharedObject } from "./shadow.ts";
 import type { Action, Span, Statement } from "./syntax.ts";
@@ -30,8 +41,6 @@ import type { Action, Span, Statement } from "./syntax.ts";
 const SMALL_PIN_BIAS = 1024;
 /** Folios that drop_caches looks at on each queue: all. */
 const WHOLE_QUEUE = 2 ** 30;
-/** Without khugepaged's knob: pages of a folio that may be empty before it is underused. */
-const MAX_PTES_NONE = 511;
 
 /** Carries out one statement. Throws CannotDo for what is not modelled. */
 export function carryOut(state: ModelState, statement: Statement): StepResult {
@@ -54,6 +63,21 @@ export function carryOut(state: ModelState, statement: Statement): StepResult {
       return value(callBrk(state, process, action.sizeBytes));
     case "madvise":
       return value(callMadvise(state, process, action, statement.line));
+    case "mlock":
+    case "munlock":
+      return value(callLock(state, process, action.span, action.verb));
+    case "mlock2": {
+      const how = action.flags.length > 0 ? "mlock2 onfault" : "mlock2";
+      return value(callLock(state, process, action.span, how));
+    }
+    case "mlockall":
+      return value(callMlockall(state, process, action));
+    case "munlockall":
+      return value(sysMunlockall(state.m, process.mm));
+    case "mseal":
+      return value(callMseal(state, process, action.span));
+    case "mincore":
+      return mincore(state, process, action.span);
     case "prctl":
       return value(prctl(state, process, action));
     case "fork":
@@ -143,6 +167,13 @@ function touch(
 function refused(result: number): StepResult {
   if (result === FAULT_SIGSEGV) return { kind: "signal", signal: "SIGSEGV" };
   return result === FAULT_SIGBUS ? { kind: "signal", signal: "SIGBUS" } : value(-ENOMEM);
+}
+
+function mincore({ m, layout }: ModelState, { mm }: ModelProcess, span: Span): StepResult {
+  const { start, end } = addressesOf(layout, span);
+  const residency = new Uint8Array((end - start) / PAGE_SIZE);
+  const result = sysMincore(m, mm, start, end - start, residency);
+  return result < 0 ? value(result) : { kind: "value", value: 0, resident: [...residency] };
 }
 
 function prctl(
@@ -250,7 +281,7 @@ function limitMemcg(state: ModelState, name: string, maxBytes: number | null): n
 
 function shrinkQueues({ m }: ModelState, nr: number): number {
   for (let queue = 0; queue < m.deferredLength.length; queue++)
-    shrinkDeferred(m, queue, nr, MAX_PTES_NONE);
+    shrinkDeferred(m, queue, nr, m.knobs.khugepaged.max_ptes_none);
   return 0;
 }
 

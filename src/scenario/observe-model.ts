@@ -10,11 +10,13 @@ import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts"
 import { isThpEligible } from "../huge/eligibility.ts";
 import { ANON_ORDERS } from "../huge/knobs.ts";
 import type { Machine } from "../machine/machine.ts";
-import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, MARKER, pmdSlotOf } from "../mm/page-tables.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, VM, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
+import { addVma, emptySums, pssKb } from "../report/memory-sums.ts";
+import { vmFlagsText } from "../report/vma-words.ts";
 import type { Layout, PlacedRange } from "./layout.ts";
 import {
   type Observation,
@@ -26,7 +28,6 @@ import {
   type RangeObservation,
   type VmaObservation,
 } from "./observation.ts";
-import { smapsOf, vmFlagsOf } from "./observe-vma.ts";
 
 const STATE = Object.fromEntries(PAGE_STATES.map((name, i) => [name, i])) as Readonly<
   Record<PageState, number>
@@ -129,8 +130,32 @@ function observeVma(m: Machine, mm: Mm, vma: Vma): VmaObservation {
     start,
     end,
     permissions: access + ((flags & VM.SHARED) !== 0 ? "s" : "p"),
-    flags: vmFlagsOf(vma),
-    smaps: { ...smapsOf(m, mm, vma), THPeligible: isThpEligible(m, mm, vma) ? 1 : 0 },
+    flags: vmFlagsText(vma).trimEnd().split(" "),
+    smaps: smapsOf(m, mm, vma),
+  };
+}
+
+/** Fields of SMAPS_FIELDS, kB. */
+function smapsOf(m: Machine, mm: Mm, vma: Vma): Record<string, number> {
+  const sums = emptySums();
+  addVma(m, mm, vma, sums);
+  return {
+    Size: (vma.end - vma.start) / 1024,
+    Rss: sums.rss * 4,
+    Pss: pssKb(sums.pss),
+    Shared_Clean: sums.sharedClean * 4,
+    Shared_Dirty: sums.sharedDirty * 4,
+    Private_Clean: sums.privateClean * 4,
+    Private_Dirty: sums.privateDirty * 4,
+    Anonymous: sums.anonymous * 4,
+    LazyFree: sums.lazyFree * 4,
+    AnonHugePages: sums.anonHuge * 4,
+    ShmemPmdMapped: sums.shmemPmdMapped * 4,
+    FilePmdMapped: sums.filePmdMapped * 4,
+    Swap: sums.swap * 4,
+    SwapPss: pssKb(sums.swapPss),
+    Locked: pssKb(sums.pssLocked),
+    THPeligible: isThpEligible(m, mm, vma) ? 1 : 0,
   };
 }
 
@@ -219,15 +244,11 @@ function fillPage(pass: Pass, pages: PageColumns, row: number, slot: number, off
   pages.bits[row] |= folioBits(m.frames.flags[head], mapcount);
 }
 
-/** Kind and value that a guard region's entry holds in the place of a swap slot. */
 function absentState(flags: number, payload: number): number {
   if ((flags & ENTRY.SWAP) !== 0) return STATE.swapped;
   if ((flags & ENTRY.MIGRATION) !== 0) return STATE.migrating;
-  return payload === MARKER_POISONED ? STATE.poisoned : STATE.guard;
+  return payload === MARKER.GUARD ? STATE.guard : STATE.poisoned;
 }
-
-/** Payload of a marker that says its page was poisoned. */
-const MARKER_POISONED = 1;
 
 function mappedState(headFlags: number, order: number): number {
   if ((headFlags & PG.ANON) === 0) return STATE.file;
