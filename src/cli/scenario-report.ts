@@ -19,6 +19,8 @@ export type Outcome =
       readonly scenario: Scenario;
       readonly result: RunResult;
       readonly on: On;
+      /** Runs with a finding that a repeat on the kernel did not have. */
+      readonly nrUnstable: number;
     }
   /** Only the model can do it, and the kernel was asked for. */
   | { readonly kind: "skipped"; readonly scenario: Scenario }
@@ -42,7 +44,9 @@ export function outcomeText(outcome: Outcome, paint: Paint): string {
     case "ran": {
       const { findings, nrStatements, nrExpectations } = outcome.result;
       const counts = `${nrStatements} statements, ${nrExpectations} expectations`;
-      if (findings.length === 0) return `${paint.good("ok")}  ${file}  ${counts}\n`;
+      const unstable =
+        outcome.nrUnstable > 0 ? `, at attempt ${outcome.nrUnstable + 1} (unstable)` : "";
+      if (findings.length === 0) return `${paint.good("ok")}  ${file}  ${counts}${unstable}\n`;
       const texts = findings.map((finding) => findingText(outcome.scenario, finding));
       return `${paint.bad("failed")}  ${file}  ${counts}\n${texts.join("")}`;
     }
@@ -101,7 +105,8 @@ export function outcomesJson(outcomes: readonly Outcome[], on: On): string {
     }
     const { findings, nrStatements, nrExpectations } = outcome.result;
     const status = findings.length === 0 ? "ok" : "failed";
-    return { ...common, status, on: outcome.on, nrStatements, nrExpectations, findings };
+    const { on: ranOn, nrUnstable } = outcome;
+    return { ...common, status, on: ranOn, nrStatements, nrExpectations, nrUnstable, findings };
   });
   return `${JSON.stringify({ schema: "hugelab.run", version: 1, on, files }, null, 2)}\n`;
 }

@@ -28,6 +28,7 @@ import {
   callLock,
   callMadvise,
   callMap,
+  callMlockall,
   callMseal,
   callProtect,
   callRemap,
