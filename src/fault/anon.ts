@@ -17,14 +17,14 @@ import { ENTRY, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
 import { setHugeEntry } from "../mm/pmd.ts";
 import { addAnonPmd, addAnonPtes, mapNewAnonPage, setAnonOwner } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
-import { allocTable } from "../mm/table-alloc.ts";
-import { VM, type Vma } from "../mm/vma.ts";
+import { allocTable, freeTable } from "../mm/table-alloc.ts";
+import { VM, VM_UFFD, type Vma } from "../mm/vma.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP, GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
-import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT } from "./kinds.ts";
+import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT, FAULT_SIGBUS } from "./kinds.ts";
 
 const ANON_4K = FAULT["anon 4k"];
 const ZERO_4K = FAULT["zero 4k"];
@@ -54,7 +54,7 @@ export function faultAnonHuge(
 ): number {
   // Also for the zero folio: fork copies only VMAs that have an anon_vma (ANON-062, ANON-087).
   prepareAnonVma(m, mm, vma);
-  if (access === "read" && m.knobs.useZeroPage) return mapHugeZero(m, mm, slot);
+  if (access === "read" && m.knobs.useZeroPage) return mapHugeZero(m, mm, vma, slot);
   const head = allocHugeFolio(m, mm, vma);
   if (head === NO_PFN) return FALLBACK;
   const table = allocTable(m, mm, LEVEL_PTE);
@@ -62,19 +62,28 @@ export function faultAnonHuge(
     putFolio(m, head, 1);
     return FAULT_OOM;
   }
+  if ((vma.flags & VM.UFFD_MISSING) !== 0) {
+    freeTable(m, mm, table);
+    putFolio(m, head, 1);
+    return FAULT_SIGBUS; // ANON-064: found out only now, as on Linux
+  }
   mapNewHuge(m, mm, vma, region, head);
   // A folio made for a read fault is marked dirty all the same (ANON-070).
   setHugeEntry(m, slot, head, newEntryFlags(vma), table);
   return ANON_2M;
 }
 
-function mapHugeZero(m: HugeState, mm: Mm, slot: number): number {
+function mapHugeZero(m: HugeState, mm: Mm, vma: Vma, slot: number): number {
   if (!useHugeZero(m, mm)) {
     m.vmstat[VMSTAT.thp_fault_fallback]++; // ANON-080: not the per-size counter
     return FALLBACK;
   }
   const table = allocTable(m, mm, LEVEL_PTE);
   if (table === NO_TABLE) return FAULT_OOM;
+  if ((vma.flags & VM.UFFD_MISSING) !== 0) {
+    freeTable(m, mm, table);
+    return FAULT_SIGBUS;
+  }
   setHugeEntry(m, slot, m.hugeZero.pfn, ENTRY.SPECIAL | ENTRY.YOUNG, table);
   return ZERO_2M;
 }
@@ -136,6 +145,7 @@ export function faultAnonPte(
   table: number,
   access: "read" | "write",
 ): number {
+  if ((vma.flags & VM.UFFD_MISSING) !== 0) return FAULT_SIGBUS; // ANON-064
   if (access === "read") {
     const slot = table * 512 + pteIndex;
     m.tables.payload[slot] = m.zeroPfn;
@@ -145,7 +155,8 @@ export function faultAnonPte(
   }
   if (vma.anonVma === null) prepareAnonVma(m, mm, vma);
   let marks = 0;
-  const orders = allowedOrders(m, mm, vma) & MTHP_ORDERS;
+  const isArmed = (vma.flags & VM_UFFD) !== 0; // ANON-106
+  const orders = isArmed ? 0 : allowedOrders(m, mm, vma) & MTHP_ORDERS;
   if (orders !== 0) {
     const order = highestEmptyOrder(m, vma, region, pteIndex, table, orders);
     const result = order > 0 ? faultMthp(m, mm, vma, region, pteIndex, table, orders, order) : 0;

@@ -17,7 +17,7 @@ import type { Mm } from "../mm/state.ts";
 import { VM, type Vma } from "../mm/vma.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { allocHugeFolio, mapNewHuge, newAnonPage, newEntryFlags } from "./anon.ts";
-import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT } from "./kinds.ts";
+import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT, FAULT_SIGBUS } from "./kinds.ts";
 
 const ORDER_9 = HUGE_ORDER << FAULT_ORDER_SHIFT;
 const ANON_2M = FAULT["anon 2M"] | ORDER_9;
@@ -38,6 +38,10 @@ export function faultHugeWrite(
   slot: number,
 ): number {
   const entry = m.tables.flags[slot];
+  if ((entry & ENTRY.UFFD_WP) !== 0) {
+    if ((vma.flags & VM.UFFD_WP_ASYNC) === 0) return FAULT_SIGBUS;
+    return splitAndWrite(m, mm, vma, region, pteIndex, slot, 0); // ANON-222
+  }
   if ((entry & ENTRY.SPECIAL) !== 0) return writeHugeZero(m, mm, vma, region, pteIndex, slot);
   const head = m.tables.payload[slot];
   if (canReuseHuge(m, head)) {
@@ -124,7 +128,11 @@ export function faultPteWrite(
   pteIndex: number,
   slot: number,
 ): number {
-  const entry = m.tables.flags[slot];
+  let entry = m.tables.flags[slot];
+  if ((entry & ENTRY.UFFD_WP) !== 0) {
+    if ((vma.flags & VM.UFFD_WP_ASYNC) === 0) return FAULT_SIGBUS; // ANON-222
+    entry &= ~ENTRY.UFFD_WP;
+  }
   if (vma.anonVma === null && (vma.flags & VM.SHARED) === 0) prepareAnonVma(m, mm, vma);
   if ((entry & ENTRY.SPECIAL) !== 0) return replaceZero(m, mm, vma, region, pteIndex, slot);
   const pfn = m.tables.payload[slot];

@@ -218,12 +218,20 @@ function notePte(
 /** The entry allows no more than its VMA. */
 function checkAccess(mm: Mm, vma: Vma, flags: number, what: string, found: Found): void {
   const where = `mm ${mm.id} ${what}`;
+  checkUffdWp(mm, vma, flags, what, found);
   if ((flags & ENTRY.WRITE) !== 0 && (vma.flags & VM.WRITE) === 0)
     found.problems.push(`${where} is writable in a VMA that is not`);
   if ((flags & ENTRY.PROTNONE) === 0 && (vma.flags & VM_ACCESS) === 0)
     found.problems.push(`${where} is accessible in a PROT_NONE VMA`);
   if ((flags & ENTRY.PROTNONE) !== 0 && (vma.flags & VM_ACCESS) !== 0)
     found.problems.push(`${where} is inaccessible in an accessible VMA`);
+}
+
+/** The write-protect bit of userfaultfd: only where the VMA is registered for it, never on a writable entry (ANON-222). */
+function checkUffdWp(mm: Mm, vma: Vma, flags: number, what: string, found: Found): void {
+  if ((flags & ENTRY.UFFD_WP) === 0) return;
+  if ((flags & ENTRY.WRITE) !== 0 || (vma.flags & VM.UFFD_WP) === 0)
+    found.problems.push(`mm ${mm.id} ${what} is write-protected for nobody, or writable`);
 }
 
 /** A writable mapping of anonymous memory is exclusive. */

@@ -18,7 +18,7 @@ import {
 import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts";
 import { PROFILES } from "../base/profile.ts";
 import { translateToPfn } from "../fault/fault.ts";
-import { FAULT_SIGSEGV, faultKindOf, faultOrderOf } from "../fault/kinds.ts";
+import { FAULT_SIGBUS, FAULT_SIGSEGV, faultKindOf, faultOrderOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { ANON_ORDERS, writeKnob } from "../huge/knobs.ts";
@@ -208,7 +208,8 @@ export class Kit {
   private done(result: number): string {
     this.check();
     if (result === NO_FAULT) return "none";
-    if (result < 0) return result === FAULT_SIGSEGV ? "SIGSEGV" : "OOM";
+    if (result === FAULT_SIGSEGV) return "SIGSEGV";
+    if (result < 0) return result === FAULT_SIGBUS ? "SIGBUS" : "OOM";
     const kind = faultKindOf(result);
     return kind === "anon mTHP" ? `${kind} ${4 << faultOrderOf(result)}kB` : kind;
   }

@@ -12,13 +12,14 @@ import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
 import { forkAnonVma } from "./anon-vma.ts";
 import { putFolio } from "./folio.ts";
+import { VM_LOCK_BITS } from "./mlock.ts";
 import { destroyMm, nextMmId } from "./mm.ts";
 import { ENTRY, LEVEL_PGD, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { copyHugePmd, isHugeEntry, splitPmd } from "./pmd.ts";
 import { addAnonPtes, addFilePte, mapNewAnonPage, setAnonOwner } from "./rmap.ts";
 import type { Mm, MmState } from "./state.ts";
 import { allocTableRow, ensurePmdSlot, ensurePteTable } from "./table-alloc.ts";
-import { createVma, VM, type Vma } from "./vma.ts";
+import { createVma, VM, VM_UFFD, type Vma } from "./vma.ts";
 
 /** The child, or null (ENOMEM; nothing is left behind). */
 export function forkMm(m: MmState, parent: Mm): Mm | null {
@@ -62,9 +63,9 @@ function childOf(m: MmState, parent: Mm, root: number): Mm {
   return child;
 }
 
-/** The child's VMA: same flags, but not locked (ANON-152). */
+/** The child's VMA: same flags, but not locked (ANON-152) and not registered with a userfaultfd. */
 function copyVma(m: MmState, vma: Vma, child: Mm): Vma {
-  const flags = vma.flags & ~(VM.LOCKED | VM.LOCKONFAULT);
+  const flags = vma.flags & ~(VM_LOCK_BITS | VM_UFFD);
   const copy = createVma(child.id, vma.start, vma.end, flags, vma.file, vma.pgoff);
   copy.pgoffDelta = vma.pgoffDelta;
   child.vmas.push(copy);
@@ -172,7 +173,7 @@ function copyPtes(
       shareFilePage(m, child, pfn);
     }
     payload[to + i] = pfn;
-    flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG);
+    flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG | ENTRY.UFFD_WP);
     nrCopied++;
   }
   m.tables.nrUsed[toTable] += nrCopied;
@@ -210,7 +211,7 @@ function copyPinnedPage(
   mapNewAnonPage(m, page);
   lruAdd(m, page);
   m.tables.payload[slot] = page;
-  m.tables.flags[slot] = entry | ENTRY.DIRTY;
+  m.tables.flags[slot] = (entry & ~ENTRY.UFFD_WP) | ENTRY.DIRTY;
   child.rssAnon++;
   return true;
 }

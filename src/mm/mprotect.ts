@@ -84,7 +84,8 @@ function changePtes(m: MmState, base: number, first: number, last: number, acces
     let changed = entry & ~(ENTRY.WRITE | ENTRY.PROTNONE);
     if (access === "none") changed |= ENTRY.PROTNONE;
     if (access === "writableShared") changed |= ENTRY.WRITE;
-    if (access === "writable" && isExclusiveAnon(m, payload[slot], entry)) changed |= ENTRY.WRITE;
+    const mayWrite = access === "writable" && (entry & ENTRY.UFFD_WP) === 0;
+    if (mayWrite && isExclusiveAnon(m, payload[slot], entry)) changed |= ENTRY.WRITE;
     flags[slot] = changed;
   }
 }

@@ -29,7 +29,8 @@ import {
   freeTable,
   setTableEntry,
 } from "./table-alloc.ts";
-import { createVma, findVma, VM, type Vma } from "./vma.ts";
+import { clearUffdWp } from "./uffd-wp.ts";
+import { createVma, findVma, VM, VM_UFFD, type Vma } from "./vma.ts";
 import { insertVma, isolateRange, mergeAround } from "./vma-edit.ts";
 
 /** Lengths in bytes, page multiples. */
@@ -91,6 +92,8 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
   const source = findVma(mm.vmas, address)!;
   insertVma(m, mm, targetVma(source, address, to, newLength));
   m.mmuNotifier?.invalidateRange(mm.id, address / PAGE_SIZE, (address + moved) / PAGE_SIZE);
+  if ((source.flags & VM.UFFD_WP) !== 0 && moved > 0)
+    clearUffdWp(m, mm, source, address, address + moved);
   failed = movePageTables(m, mm, address, to, moved);
   if (failed !== 0) {
     // The tables of the old place still exist, so the way back cannot run out of memory.
@@ -114,11 +117,18 @@ function chooseTarget(mm: Mm, length: number): Addr | Err {
   return findFreeRange(mm, length, true);
 }
 
-/** The moved VMA: same flags and indices. One without pages starts afresh, as if mapped there. */
+/** The moved VMA: same flags and indices, but registered with no userfaultfd. One without pages starts afresh, as if mapped there. */
 function targetVma(source: Vma, from: Addr, to: Addr, length: number): Vma {
   const isFresh = source.file === null && source.anonVma === null;
   const pgoff = isFresh ? to / PAGE_SIZE : source.pgoff + (from - source.start) / PAGE_SIZE;
-  const target = createVma(source.mmId, to, to + length, source.flags, source.file, pgoff);
+  const target = createVma(
+    source.mmId,
+    to,
+    to + length,
+    source.flags & ~VM_UFFD,
+    source.file,
+    pgoff,
+  );
   target.anonVma = source.anonVma;
   copyChain(source, target);
   return target;

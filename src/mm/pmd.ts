@@ -120,7 +120,7 @@ export function copyHugePmd(m: MmState, child: Mm, parentSlot: number, childSlot
   const tables = m.tables;
   const head = tables.payload[parentSlot];
   const flags = tables.flags[parentSlot] & ~ENTRY.WRITE;
-  setHugeEntry(m, childSlot, head, flags & ~ENTRY.YOUNG, table);
+  setHugeEntry(m, childSlot, head, flags & ~(ENTRY.YOUNG | ENTRY.UFFD_WP), table);
   if ((flags & ENTRY.SPECIAL) !== 0) {
     takeHugeZero(m, child);
     return true;
@@ -162,7 +162,7 @@ export function changeHugePmd(
   const tables = m.tables;
   let flags = tables.flags[slot] & ~(ENTRY.WRITE | ENTRY.PROTNONE);
   if (access === "none") flags |= ENTRY.PROTNONE;
-  if (access === "writable" && (flags & ENTRY.SPECIAL) === 0) {
+  if (access === "writable" && (flags & (ENTRY.SPECIAL | ENTRY.UFFD_WP)) === 0) {
     const isExclusive = (m.frames.flags[tables.payload[slot]] & PG.ANON_EXCLUSIVE) !== 0;
     if (isExclusive) flags |= ENTRY.WRITE;
   }

@@ -172,7 +172,8 @@ test("ANON-276 all bits of a huge entry are carried to its 512 pages", () => {
   const t = machine({ enabled: "always" });
   const moved = t.mremap(t.mapHuge(), 512, { at: 2 ** 44 });
   const slot = pmdSlotOf(t.m.tables, t.mm.root, regionOf(moved.start));
-  t.m.tables.flags[slot] |= ENTRY.UFFD_WP;
+  t.vma(moved).flags |= VM.UFFD_WP;
+  t.m.tables.flags[slot] = (t.m.tables.flags[slot] & ~ENTRY.WRITE) | ENTRY.UFFD_WP;
   const bits = t.m.tables.flags[slot] & ~ENTRY.HUGE;
   expect(bits & ENTRY.SOFT_DIRTY).not.toBe(0);
   t.madvise(part(moved, 1, 1), "SEQUENTIAL");

@@ -41,10 +41,15 @@ export const VM = {
   UFFD_WP: 1 << 25,
   /** May hold guard regions. */
   MAYBE_GUARD: 1 << 26,
+  /** With UFFD_WP: a write lifts the protection of its page itself instead of being reported. */
+  UFFD_WP_ASYNC: 1 << 27,
 } as const;
 
 /** The three bits mprotect changes; equal to PROT_READ, PROT_WRITE, PROT_EXEC. */
 export const VM_ACCESS = VM.READ | VM.WRITE | VM.EXEC;
+
+/** Registered with a userfaultfd; lost at fork and mremap. */
+export const VM_UFFD = VM.UFFD_MISSING | VM.UFFD_WP | VM.UFFD_WP_ASYNC;
 
 /** Not ordinary memory: device ranges, the vdso, shared rings (ANON-023). */
 export const VM_SPECIAL = VM.IO | VM.PFNMAP | VM.DONTEXPAND | VM.MIXEDMAP;
