@@ -13,7 +13,7 @@
 
 import type { Geometry } from "./geometry.ts";
 import { readLine, type TableCaches } from "./table-cache.ts";
-import { clearTlb, createTlb, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
+import { clearTlb, createTlb, HUGE_PART, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
 
 export type HostPage = "4k" | "2m" | "1g";
 
@@ -68,7 +68,7 @@ export function readHost(host: HostWalker, caches: TableCaches, gpfn: number): n
 function firstLevel(host: HostWalker, gpfn: number, leafLevel: number): number {
   for (let level = leafLevel + 1; level <= 4; level++) {
     const prefix = prefixOf(gpfn, level);
-    if (lookupTlb(host.walkCaches[level], 0, prefix, 0) >= 0) return level - 1;
+    if (lookupTlb(host.walkCaches[level], 0, prefix, HUGE_PART) >= 0) return level - 1;
   }
   return 4;
 }
@@ -81,7 +81,7 @@ export function commitHost(host: HostWalker): void {
     const page = gpfn >>> host.pageShift;
     keep(host.tlb, page >>> 9, (page & 511) * 2);
     for (let level = leafLevel + 1; level <= 4; level++) {
-      keep(host.walkCaches[level], prefixOf(gpfn, level), 0);
+      keep(host.walkCaches[level], prefixOf(gpfn, level), HUGE_PART);
     }
   }
   host.nrPending = 0;

@@ -102,6 +102,21 @@ test("PHYS-173 what the walk caches hold need not be read again: 1, 2, 3 or 4 re
   expect(references(0, 3)).toBe(1);
 });
 
+test("PHYS-173 a walk cache holds as many entries as its geometry says, neighbours in different sets", () => {
+  const { nrEntries } = GENERIC.walkCaches.pmd;
+  const plain = createPlainTables(64, 5000);
+  for (let i = 0; i < nrEntries; i++) mapSmall(plain, REGION + i, 3, 9);
+  const w = walkerOf(GENERIC, null);
+  const references = () =>
+    Array.from({ length: nrEntries }, (_, i) => {
+      walk(w, plain.tables, plain.root, 1, REGION + i, 3);
+      return w.nrReferences;
+    });
+  references();
+
+  expect(references()).toEqual(new Array(nrEntries).fill(1));
+});
+
 test("walk caches keep address spaces apart and forget one when it is dropped", () => {
   const plain = mapped();
   const w = walkerOf(GENERIC, null);

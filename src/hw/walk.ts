@@ -24,6 +24,7 @@ import {
   clearTlb,
   createTlb,
   dropTlbAsid,
+  HUGE_PART,
   insertTlb,
   lookupTlb,
   mayHoldRegion,
@@ -157,7 +158,7 @@ function firstLevelOf(w: Walker, asid: number, region: number, lastLevel: number
 }
 
 function holds(cache: Tlb, asid: number, prefix: number): boolean {
-  return mayHoldRegion(cache, prefix) && lookupTlb(cache, asid, prefix, 0) >= 0;
+  return mayHoldRegion(cache, prefix) && lookupTlb(cache, asid, prefix, HUGE_PART) >= 0;
 }
 
 /** The upper entries that this walk has read lead to tables; from now on they need not be read. */
@@ -174,7 +175,7 @@ function keepUpperEntries(
 }
 
 function keepEntry(cache: Tlb, asid: number, prefix: number): void {
-  insertTlb(cache, asid, prefix, 0, 0);
+  insertTlb(cache, asid, prefix, HUGE_PART, 0);
 }
 
 /** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
