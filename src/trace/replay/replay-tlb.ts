@@ -26,7 +26,7 @@ const NR_MARKS = 40;
 /** Share of a sampled window that only warms the TLB. */
 const WARM_UP = 1 / 4;
 
-const { accesses: ACCESSES } = HW_COUNTER;
+const ACCESSES = HW_COUNTER.accesses;
 
 export class ReplayTlb implements MmuNotifier {
   /** Scaled to the whole run, by HW_COUNTER. */
