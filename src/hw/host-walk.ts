@@ -13,12 +13,15 @@
 
 import type { Geometry } from "./geometry.ts";
 import { readLine, type TableCaches } from "./table-cache.ts";
-import { clearTlb, createTlb, HUGE_PART, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
+import { clearTlb, createTlb, hugeName, insertTlb, lookupTlb, type Tlb } from "./tlb.ts";
 
 export type HostPage = "4k" | "2m" | "1g";
 
 /** Tables a host walk reads, by the host's page size. */
 const HOST_LEVELS: Readonly<Record<HostPage, number>> = { "4k": 4, "2m": 3, "1g": 2 };
+
+/** Tags are numbers of host pages or prefixes of them; there is one host. */
+const HOST_NAME = hugeName(0);
 
 export interface HostWalker {
   /** 4, 3 or 2 references for a host walk without caches. */
@@ -53,7 +56,7 @@ export function createHostWalker(geometry: Geometry, hostPage: HostPage): HostWa
 /** Cycles to translate `gpfn`; adds the references made to host.nrReferences. */
 export function readHost(host: HostWalker, caches: TableCaches, gpfn: number): number {
   const page = gpfn >>> host.pageShift;
-  if (lookupTlb(host.tlb, 0, page >>> 9, (page & 511) * 2) >= 0) return 0;
+  if (lookupTlb(host.tlb, page, HOST_NAME) >= 0) return 0;
   const leafLevel = 5 - host.nrLevels;
   let cycles = 0;
   for (let level = firstLevel(host, gpfn, leafLevel); level >= leafLevel; level--) {
@@ -68,7 +71,7 @@ export function readHost(host: HostWalker, caches: TableCaches, gpfn: number): n
 function firstLevel(host: HostWalker, gpfn: number, leafLevel: number): number {
   for (let level = leafLevel + 1; level <= 4; level++) {
     const prefix = prefixOf(gpfn, level);
-    if (lookupTlb(host.walkCaches[level], 0, prefix, HUGE_PART) >= 0) return level - 1;
+    if (lookupTlb(host.walkCaches[level], prefix, HOST_NAME) >= 0) return level - 1;
   }
   return 4;
 }
@@ -78,10 +81,9 @@ export function commitHost(host: HostWalker): void {
   const leafLevel = 5 - host.nrLevels;
   for (let i = 0; i < host.nrPending; i++) {
     const gpfn = host.pending[i];
-    const page = gpfn >>> host.pageShift;
-    keep(host.tlb, page >>> 9, (page & 511) * 2);
+    keep(host.tlb, gpfn >>> host.pageShift);
     for (let level = leafLevel + 1; level <= 4; level++) {
-      keep(host.walkCaches[level], prefixOf(gpfn, level), HUGE_PART);
+      keep(host.walkCaches[level], prefixOf(gpfn, level));
     }
   }
   host.nrPending = 0;
@@ -92,8 +94,8 @@ export function clearHostWalker(host: HostWalker): void {
   for (const cache of host.walkCaches) clearTlb(cache);
 }
 
-function keep(tlb: Tlb, region: number, part: number): void {
-  if (lookupTlb(tlb, 0, region, part) < 0) insertTlb(tlb, 0, region, part, 0);
+function keep(tlb: Tlb, tag: number): void {
+  if (lookupTlb(tlb, tag, HOST_NAME) < 0) insertTlb(tlb, tag, HOST_NAME, 0);
 }
 
 /** Which entry of `level` covers the frame, over the whole guest memory. */

@@ -1,18 +1,14 @@
 /**
  * The order of use of a fully associative array with many ways: a ring through its rows and a hash to find them.
  *
- * Owns:  the links; names and values are words of the Tlb it belongs to. Behaves as ordered ways would (tlb.ts), in
- *        constant time: a core's 64 to 96 ways are too many to shift.
- * Units: a row is an entry 0..nrEntries-1. Rows that hold nothing stand at the old end of the ring, outside the hash.
+ * Owns:  the links; tags, names and values are words of the Tlb it belongs to. Behaves as ordered ways would (tlb.ts), in
+ *        constant time: a core's 64 to 96 ways are too many to compare.
+ * Units: a row is a way 0..nrEntries-1. Rows that hold nothing stand at the old end of the ring, outside the hash.
  */
 
 import { assert } from "../base/assert.ts";
 
 const NO_ROW = -1;
-/** Words of a way in Tlb.ways: two for its name, one for its value. */
-export const WORDS = 3;
-/** Second word of a way that holds nothing; no name has it. */
-export const EMPTY = -1;
 /** 2^32 / golden ratio: spreads neighbouring pages over the buckets. */
 const HASH_FACTOR = 0x9e3779b1;
 
@@ -59,18 +55,20 @@ export function clearFull(full: FullWays): void {
   }
 }
 
-/** Row of a name (two words), now the latest; or -1. */
+/** Row of a tag and name, now the latest; or -1. Tags stand from `first` on in `words`, names `nameOffset` behind them. */
 export function lookupFull(
   full: FullWays,
-  ways: Int32Array,
-  zero: number,
-  one: number,
-  index: number,
+  words: Int32Array,
+  first: number,
+  nameOffset: number,
+  tag: number,
+  name: number,
 ): number {
   const { head } = full;
-  if (ways[head * WORDS] === zero && ways[head * WORDS + 1] === one) return head;
-  let row = full.bucket[bucketOf(full, index)];
-  while (row !== NO_ROW && (ways[row * WORDS] !== zero || ways[row * WORDS + 1] !== one)) {
+  const nameFirst = first + nameOffset;
+  if (words[first + head] === tag && words[nameFirst + head] === name) return head;
+  let row = full.bucket[bucketOf(full, tag)];
+  while (row !== NO_ROW && (words[first + row] !== tag || words[nameFirst + row] !== name)) {
     row = full.chain[row]!;
   }
   if (row === NO_ROW) return NO_ROW;
@@ -79,10 +77,15 @@ export function lookupFull(
   return row;
 }
 
-/** Makes the oldest row (`full.younger[full.head]`) the latest, under another name's index. */
-export function insertFull(full: FullWays, row: number, isHeld: boolean, index: number): void {
+/** The oldest row, the next to be replaced. */
+export function oldestFull(full: FullWays): number {
+  return full.younger[full.head];
+}
+
+/** Makes the oldest row the latest, under another tag. */
+export function insertFull(full: FullWays, row: number, isHeld: boolean, tag: number): void {
   if (isHeld) unchain(full, row);
-  const bucket = bucketOf(full, index);
+  const bucket = bucketOf(full, tag);
   full.bucketOfRow[row] = bucket;
   full.chain[row] = full.bucket[bucket]!;
   full.bucket[bucket] = row;
@@ -98,8 +101,8 @@ export function dropFull(full: FullWays, row: number): void {
   else moveBeforeHead(full, row);
 }
 
-function bucketOf(full: FullWays, index: number): number {
-  return Math.imul(index, HASH_FACTOR) >>> full.hashShift;
+function bucketOf(full: FullWays, tag: number): number {
+  return Math.imul(tag, HASH_FACTOR) >>> full.hashShift;
 }
 
 function unchain(full: FullWays, row: number): void {

@@ -10,15 +10,23 @@ import {
   dropTlb,
   dropTlbAsid,
   dropTlbRegion,
-  HUGE_PART,
+  hugeName,
   insertTlb,
   lookupTlb,
   MAX_ASID,
+  smallName,
+  smallTag,
+  type Tlb,
+  valueAt,
 } from "./tlb.ts";
+
+/** `part` of a 2M translation. */
+const HUGE_PART = 1;
 
 interface Named {
   readonly asid: number;
   readonly region: number;
+  /** HUGE_PART, or the page's index in its region times two. */
   readonly part: number;
 }
 
@@ -71,9 +79,26 @@ function isSame(a: Named, b: Named): boolean {
   return a.asid === b.asid && a.region === b.region && a.part === b.part;
 }
 
+function tagOf({ region, part }: Named): number {
+  return part === HUGE_PART ? region : smallTag(region, part >> 1);
+}
+
+function nameOf({ asid, region, part }: Named): number {
+  return part === HUGE_PART ? hugeName(asid) : smallName(asid, region);
+}
+
+/** The value kept, or -1. */
+function lookup(tlb: Tlb, name: Named): number {
+  const place = lookupTlb(tlb, tagOf(name), nameOf(name));
+  return place < 0 ? -1 : valueAt(tlb, place);
+}
+
 const SHAPES = [
   { nrEntries: 8, nrWays: 2 },
   { nrEntries: 16, nrWays: 16 },
+  { nrEntries: 24, nrWays: 12 },
+  { nrEntries: 9, nrWays: 9 },
+  { nrEntries: 16, nrWays: 8 },
   { nrEntries: 20, nrWays: 5 },
   { nrEntries: 40, nrWays: 40 },
   { nrEntries: 26, nrWays: 26 },
@@ -107,17 +132,17 @@ test("an array answers as a list per set would, whatever is looked up, added and
       const tlb = createTlb(shape);
       const naive = new NaiveTlb(shape.nrEntries, shape.nrWays);
       for (const { name, value, act } of list) {
-        const { asid, region, part } = name;
+        const { asid, region } = name;
         if (act === "use") {
-          const found = lookupTlb(tlb, asid, region, part);
+          const found = lookup(tlb, name);
           expect(found).toBe(naive.lookup(name));
           if (found < 0) {
-            insertTlb(tlb, asid, region, part, value);
+            insertTlb(tlb, tagOf(name), nameOf(name), value);
             naive.insert(name, value);
           }
         } else if (act === "drop") {
           const nrDropped = naive.drop((held) => isSame(held, name));
-          expect(dropTlb(tlb, asid, region, part)).toBe(nrDropped);
+          expect(dropTlb(tlb, tagOf(name), nameOf(name))).toBe(nrDropped);
         } else if (act === "region") {
           const nrDropped = naive.drop((held) => held.asid === asid && held.region === region);
           expect(dropTlbRegion(tlb, asid, region)).toBe(nrDropped);
@@ -137,16 +162,17 @@ test("an array answers as a list per set would, whatever is looked up, added and
 test("pages that differ in one bit of region, page or address space are never mistaken for another", () => {
   const tlb = createTlb({ nrEntries: 128, nrWays: 128 });
   const name = { asid: 0x15555, region: 0x2aaaaaa, part: 0x2aa };
-  insertTlb(tlb, name.asid, name.region, name.part, 5);
+  insertTlb(tlb, tagOf(name), nameOf(name), 5);
 
   for (let bit = 0; bit < 17; bit++) {
-    expect(lookupTlb(tlb, name.asid ^ (1 << bit), name.region, name.part)).toBe(-1);
+    expect(lookup(tlb, { ...name, asid: name.asid ^ (1 << bit) })).toBe(-1);
   }
   for (let bit = 0; bit < 26; bit++) {
-    expect(lookupTlb(tlb, name.asid, name.region ^ (1 << bit), name.part)).toBe(-1);
+    expect(lookup(tlb, { ...name, region: name.region ^ (1 << bit) })).toBe(-1);
   }
-  for (let bit = 0; bit < 10; bit++) {
-    expect(lookupTlb(tlb, name.asid, name.region, name.part ^ (1 << bit))).toBe(-1);
+  for (let bit = 1; bit < 10; bit++) {
+    expect(lookup(tlb, { ...name, part: name.part ^ (1 << bit) })).toBe(-1);
   }
-  expect(lookupTlb(tlb, name.asid, name.region, name.part)).toBe(5);
+  expect(lookupTlb(tlb, tagOf(name), hugeName(name.asid))).toBe(-1);
+  expect(lookup(tlb, name)).toBe(5);
 });

@@ -22,11 +22,14 @@ import {
   dropTlb,
   dropTlbAsid,
   dropTlbRegion,
-  HUGE_PART,
+  hugeName,
   insertTlb,
   lookupTlb,
   MAX_ASID,
+  smallName,
+  smallTag,
   type Tlb,
+  valueAt,
 } from "./tlb.ts";
 import { clearWalker, createWalker, dropWalkCaches, pagePfn, type Walker, walk } from "./walk.ts";
 
@@ -88,6 +91,11 @@ const FAULT_WALK_CYCLES = 9;
 
 /** No region has this number. */
 const NO_REGION = -1;
+
+/** Where a translation was found that does not allow the access. */
+const NOT_HELD = 0;
+const HELD_IN_L1 = 1;
+const HELD_IN_L2 = 2;
 
 /** One CPU. Where a level is shared between page sizes, its small and huge array are one object. */
 export interface CpuTranslation {
@@ -208,38 +216,68 @@ function lookUp(
   pteIndex: number,
   isWrite: boolean,
 ): number {
-  const part = pteIndex * 2;
-  const { l1Small, l1Huge, l2Small, l2Huge } = c;
-
+  const { l1Small, l1Huge } = c;
+  const tag = smallTag(region, pteIndex);
+  const name = smallName(asid, region);
+  let place = l1Small.nrSmall === 0 ? -1 : lookupTlb(l1Small, tag, name);
   let hugeBit = 0;
-  let value = l1Small.nrSmall === 0 ? -1 : lookupTlb(l1Small, asid, region, part);
-  if (value < 0 && l1Huge.nrHuge !== 0) {
-    value = lookupTlb(l1Huge, asid, region, HUGE_PART);
-    hugeBit = TRANSLATED.HUGE_BIT;
-  }
-  const isL1Hit = value >= 0;
-  if (!isL1Hit) {
-    hugeBit = 0;
-    value = l2Small.nrSmall === 0 ? -1 : lookupTlb(l2Small, asid, region, part);
-    if (value < 0 && l2Huge.nrHuge !== 0) {
-      value = lookupTlb(l2Huge, asid, region, HUGE_PART);
+  let value = 0;
+  if (place >= 0) {
+    value = valueAt(l1Small, place);
+  } else if (l1Huge.nrHuge !== 0) {
+    place = lookupTlb(l1Huge, region, hugeName(asid));
+    if (place >= 0) {
+      value = valueAt(l1Huge, place);
       hugeBit = TRANSLATED.HUGE_BIT;
     }
   }
-  if (value < 0 || (isWrite && (value & 1) === 0)) {
-    return walkAndFill(c, tables, root, asid, region, pteIndex, isWrite, value, isL1Hit);
-  }
-  if (!isL1Hit) {
-    if (hugeBit === 0) insertTlb(l1Small, asid, region, part, value);
-    else insertTlb(l1Huge, asid, region, HUGE_PART, value);
-    c.counters[L1_MISSES] += 1;
+  if (place < 0) return lookUpL2(c, tables, root, asid, region, pteIndex, isWrite);
+  if (isWrite && (value & 1) === 0) {
+    return walkAndFill(c, tables, root, asid, region, pteIndex, isWrite, HELD_IN_L1);
   }
   c.counters[ACCESSES] += 1 + c.nrRepeats;
   remember(c, asid, region, pteIndex, value & 1, hugeBit);
-  return (isL1Hit ? TRANSLATED.L1 : TRANSLATED.L2) + hugeBit;
+  return hugeBit; // with TRANSLATED.L1, 0
 }
 
-/** `held` is what the TLB had (-1 nothing): a read-only or clean translation that a write must look up again. */
+/** L1 has no translation of the page. */
+function lookUpL2(
+  c: CpuTranslation,
+  tables: PageTables,
+  root: number,
+  asid: number,
+  region: number,
+  pteIndex: number,
+  isWrite: boolean,
+): number {
+  const { l2Small, l2Huge } = c;
+  const tag = smallTag(region, pteIndex);
+  const name = smallName(asid, region);
+  let place = l2Small.nrSmall === 0 ? -1 : lookupTlb(l2Small, tag, name);
+  let hugeBit = 0;
+  let value = 0;
+  if (place >= 0) {
+    value = valueAt(l2Small, place);
+  } else if (l2Huge.nrHuge !== 0) {
+    place = lookupTlb(l2Huge, region, hugeName(asid));
+    if (place >= 0) {
+      value = valueAt(l2Huge, place);
+      hugeBit = TRANSLATED.HUGE_BIT;
+    }
+  }
+  if (place < 0) return walkAndFill(c, tables, root, asid, region, pteIndex, isWrite, NOT_HELD);
+  if (isWrite && (value & 1) === 0) {
+    return walkAndFill(c, tables, root, asid, region, pteIndex, isWrite, HELD_IN_L2);
+  }
+  if (hugeBit === 0) insertTlb(c.l1Small, tag, name, value);
+  else insertTlb(c.l1Huge, region, hugeName(asid), value);
+  c.counters[L1_MISSES] += 1;
+  c.counters[ACCESSES] += 1 + c.nrRepeats;
+  remember(c, asid, region, pteIndex, value & 1, hugeBit);
+  return TRANSLATED.L2 + hugeBit;
+}
+
+/** `held` is where the TLB had a read-only or clean translation, which a write must look up again. */
 function walkAndFill(
   c: CpuTranslation,
   tables: PageTables,
@@ -249,12 +287,11 @@ function walkAndFill(
   pteIndex: number,
   isWrite: boolean,
   held: number,
-  isL1Hit: boolean,
 ): number {
   assert(asid >= 0 && asid <= MAX_ASID, "an address space number does not fit a TLB name");
   const w = c.walker;
   const slot = walk(w, tables, root, asid, region, pteIndex);
-  if (held >= 0) dropPage(c, asid, region, pteIndex);
+  if (held !== NOT_HELD) dropPage(c, asid, region, pteIndex);
   if (slot < 0) return countFault(c, TRANSLATED.NOT_PRESENT);
   const { flags } = w;
   if (isWrite && (flags & ENTRY.WRITE) === 0) return countFault(c, TRANSLATED.NOT_WRITABLE);
@@ -266,8 +303,8 @@ function walkAndFill(
 
   const { counters } = c;
   counters[ACCESSES] += 1 + c.nrRepeats;
-  if (!isL1Hit) counters[L1_MISSES] += 1;
-  if (held < 0) counters[L2_MISSES] += 1;
+  if (held !== HELD_IN_L1) counters[L1_MISSES] += 1;
+  if (held === NOT_HELD) counters[L2_MISSES] += 1;
   else counters[DIRTY_WALKS] += 1;
   counters[COLD_REFERENCES] += w.nrColdReferences;
   counters[WALK_REFERENCES] += w.nrReferences;
@@ -286,14 +323,17 @@ function fill(
 ): number {
   const w = c.walker;
   if (w.lastLevel === 2 && c.keepsHuge) {
-    const value = w.payload * 2 + writable;
-    insertTlb(c.l2Huge, asid, region, HUGE_PART, value);
-    insertTlb(c.l1Huge, asid, region, HUGE_PART, value);
+    const value = (w.payload << 1) | writable;
+    const name = hugeName(asid);
+    insertTlb(c.l2Huge, region, name, value);
+    insertTlb(c.l1Huge, region, name, value);
     return TRANSLATED.HUGE_BIT;
   }
-  const value = pagePfn(w, pteIndex) * 2 + writable;
-  insertTlb(c.l2Small, asid, region, pteIndex * 2, value);
-  insertTlb(c.l1Small, asid, region, pteIndex * 2, value);
+  const value = (pagePfn(w, pteIndex) << 1) | writable;
+  const tag = smallTag(region, pteIndex);
+  const name = smallName(asid, region);
+  insertTlb(c.l2Small, tag, name, value);
+  insertTlb(c.l1Small, tag, name, value);
   return 0;
 }
 
@@ -364,10 +404,12 @@ export function flushCpu(t: Translation, cpu: number): void {
 }
 
 function dropPage(c: CpuTranslation, asid: number, region: number, pteIndex: number): void {
-  dropTlb(c.l1Small, asid, region, pteIndex * 2);
-  dropTlb(c.l2Small, asid, region, pteIndex * 2);
-  dropTlb(c.l1Huge, asid, region, HUGE_PART);
-  dropTlb(c.l2Huge, asid, region, HUGE_PART);
+  const tag = smallTag(region, pteIndex);
+  const name = smallName(asid, region);
+  dropTlb(c.l1Small, tag, name);
+  dropTlb(c.l2Small, tag, name);
+  dropTlb(c.l1Huge, region, hugeName(asid));
+  dropTlb(c.l2Huge, region, hugeName(asid));
   if (c.lastRegion === region) c.lastRegion = NO_REGION;
 }
 

@@ -7,7 +7,7 @@
 
 import { addrOf } from "../base/address.ts";
 import { ENTRY, type PageTables, pmdSlotOf } from "../mm/page-tables.ts";
-import { HUGE_PART, heldTranslations, type Tlb } from "./tlb.ts";
+import { heldTranslations, type Tlb } from "./tlb.ts";
 import type { Translation } from "./translate.ts";
 
 /**
@@ -44,10 +44,10 @@ interface HeldEntry {
 }
 
 function entriesOf(tlb: Tlb): HeldEntry[] {
-  return heldTranslations(tlb).map(({ asid, region, part, value }) => ({
+  return heldTranslations(tlb).map(({ asid, region, pteIndex, value }) => ({
     asid,
     region,
-    pteIndex: part === HUGE_PART ? -1 : part / 2,
+    pteIndex,
     pfn: Math.floor(value / 2),
     isWritable: value % 2 === 1,
   }));

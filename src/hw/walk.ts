@@ -24,10 +24,9 @@ import {
   clearTlb,
   createTlb,
   dropTlbAsid,
-  HUGE_PART,
+  hugeName,
   insertTlb,
   lookupTlb,
-  mayHoldRegion,
   type Tlb,
 } from "./tlb.ts";
 
@@ -158,7 +157,7 @@ function firstLevelOf(w: Walker, asid: number, region: number, lastLevel: number
 }
 
 function holds(cache: Tlb, asid: number, prefix: number): boolean {
-  return mayHoldRegion(cache, prefix) && lookupTlb(cache, asid, prefix, HUGE_PART) >= 0;
+  return lookupTlb(cache, prefix, hugeName(asid)) >= 0;
 }
 
 /** The upper entries that this walk has read lead to tables; from now on they need not be read. */
@@ -175,7 +174,7 @@ function keepUpperEntries(
 }
 
 function keepEntry(cache: Tlb, asid: number, prefix: number): void {
-  insertTlb(cache, asid, prefix, HUGE_PART, 0);
+  insertTlb(cache, prefix, hugeName(asid), 0);
 }
 
 /** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
