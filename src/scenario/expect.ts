@@ -47,7 +47,7 @@ export function checkExpectation(seen: Seen, expectation: Expectation): Mismatch
     case "span":
       return checkSpan(seen, expectation, subject.span, subject.state);
     case "smaps":
-      return checkSmaps(processSeen(seen, expectation), subject.range, conditions);
+      return checkSmaps(seen, expectation, subject.span);
     case "status":
       return checkStatus(processSeen(seen, expectation), conditions);
     case "faults":
@@ -261,17 +261,13 @@ function checkContents(
   return wrong < 0 ? null : `${span.range}[${pages[wrong]}] ${contents[wrong]}`;
 }
 
-function checkSmaps(
-  process: ProcessObservation,
-  rangeName: string,
-  conditions: readonly Condition[],
-): Mismatch | null {
-  const range = process.ranges.find((candidate) => candidate.name === rangeName);
-  const end = range === undefined ? 0 : range.start + range.nrPages * PAGE_SIZE;
-  const vmas = process.vmas.filter(
-    (vma) => range !== undefined && range.start <= vma.start && vma.start < end,
-  );
-  for (const condition of conditions) {
+function checkSmaps(seen: Seen, expectation: Expectation, span: Span): Mismatch | null {
+  const process = processSeen(seen, expectation);
+  const range = rangeSeen(process, span, expectation.line);
+  const start = range.start + span.first * PAGE_SIZE;
+  const end = range.start + (span.end < 0 ? range.nrPages : span.end) * PAGE_SIZE;
+  const vmas = process.vmas.filter((vma) => start <= vma.start && vma.start < end);
+  for (const condition of expectation.conditions) {
     const { key, value } = condition;
     const found =
       key === "VmFlags" ? vmFlagsOtherwise(vmas, textOf(value)) : fieldOf(vmas, condition);
@@ -299,6 +295,7 @@ function fieldOf(vmas: readonly VmaObservation[], { key, value }: Condition): st
     if (wrong === undefined && vmas.length > 0) return null;
     return wrong === undefined ? "no VMA begins there" : `${key}=${wrong.smaps[key]}`;
   }
+  if (vmas.length === 0) return "no VMA begins there";
   const bytes = vmas.reduce((sum, vma) => sum + (vma.smaps[key] ?? 0) * 1024, 0);
   return holds(value, bytes) ? null : `${key}=${formatSize(bytes)}`;
 }

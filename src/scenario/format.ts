@@ -176,7 +176,7 @@ function formatExpectation({ actor, subject, conditions }: Expectation): string 
     case "span":
       return words(label, formatSpan(subject.span), subject.state, ...end);
     case "smaps":
-      return words(label, subject.range, "smaps", ...end);
+      return words(label, formatSpan(subject.span), "smaps", ...end);
     case "counters":
       return words(label, "counters", ...(end.length === 0 ? ["none"] : end));
     default:

@@ -46,9 +46,9 @@ export function readExpectation(context: LineContext): Expectation {
   }
   const span = spanOf(reader, names, word, 0, "strided");
   if (reader.takeIf("smaps")) {
-    if (span.first !== 0 || span.end !== -1)
-      throw reader.error(word, "a whole range: smaps looks at the VMAs that begin in it");
-    const subject: Subject = { kind: "smaps", range: span.range };
+    if (span.step !== 1)
+      throw reader.error(word, "a span without steps: smaps looks at the VMAs that begin in it");
+    const subject: Subject = { kind: "smaps", span };
     return { ...line, subject, conditions: readNamed(context, "smaps") };
   }
   if (span.end >= 0 && span.end === span.first) throw reader.error(word, "at least one page");

@@ -218,8 +218,8 @@ describe("a mistake is answered with its place, what was found and what was expe
       'found "reason=x", expected `on: model` in the header: only the model knows reasons @ reason=x',
     ],
     [
-      "expect R[0..4] smaps Rss=1m",
-      'found "R[0..4]", expected a whole range: smaps looks at the VMAs that begin in it @ R[0..4] smaps Rss=1m',
+      "expect R[0..4 by 2] smaps Rss=1m",
+      'found "R[0..4 by 2]", expected a span without steps: smaps looks at the VMAs that begin in it @ R[0..4 by 2] smaps Rss=1m',
     ],
     [
       "expect counters thp_split=1",

@@ -106,7 +106,8 @@ export interface Condition {
 export type Subject =
   /** `state` is one of PAGE_STATES or "present". */
   | { readonly kind: "span"; readonly span: Span; readonly state?: string }
-  | { readonly kind: "smaps"; readonly range: string }
+  /** The VMAs that begin in the span. */
+  | { readonly kind: "smaps"; readonly span: Span }
   | { readonly kind: "status" | "faults" | "counters" | "knob" };
 
 export interface Expectation {
