@@ -10,8 +10,8 @@
 import type { Backend, Look, PageContents, StepResult } from "../scenario/backend.ts";
 import { addressesOf, createLayout } from "../scenario/layout.ts";
 import type { Observation } from "../scenario/observation.ts";
+import { Shadow } from "../scenario/shadow.ts";
 import type { Header, Span, Statement } from "../scenario/syntax.ts";
-import { KernelContents } from "./kernel-contents.ts";
 import { KNOBS_AT_START, knobPath } from "./kernel-knobs.ts";
 import { type KernelNames, observeKernel } from "./kernel-observe.ts";
 import { carryOut, type KernelRun, taskNamed } from "./kernel-statements.ts";
@@ -153,7 +153,9 @@ class LiveKernel implements KernelBackend {
     this.run = {
       supervisor: this.supervisor,
       layout: createLayout(),
-      contents: new KernelContents(),
+      shadows: new Map([["main", new Shadow()]]),
+      nextValue: 1,
+      heapPages: new Map(),
       tasks: new Map([["main", { name: "main", channel: 0, process: "main" }]]),
       pins: new Map(),
       nrPins: 0,

@@ -19,8 +19,9 @@ import {
   nrPagesNamed,
   placeOf,
 } from "../scenario/layout.ts";
+import type { Shadow } from "../scenario/shadow.ts";
+import { noteAdvice } from "../scenario/shadow-advice.ts";
 import type { Action, MapFlag, Span, Statement } from "../scenario/syntax.ts";
-import type { KernelContents } from "./kernel-contents.ts";
 import { knobPath } from "./kernel-knobs.ts";
 import type { Supervisor } from "./kernel-supervisor.ts";
 import { FrameWriter, VERB } from "./kernel-wire.ts";
@@ -78,7 +79,12 @@ export interface KernelTask {
 export interface KernelRun {
   readonly supervisor: Supervisor;
   readonly layout: Layout;
-  readonly contents: KernelContents;
+  /** What the memory of each process must hold. */
+  readonly shadows: Map<string, Shadow>;
+  /** The next value that nobody has written yet. */
+  nextValue: number;
+  /** Length of each process's heap, 0 if it is not here. */
+  readonly heapPages: Map<string, number>;
   /** Living ones by name, in the order of their creation. */
   readonly tasks: Map<string, KernelTask>;
   /** Slot and owner of each pin and hold. */
@@ -173,6 +179,12 @@ export function taskNamed(run: KernelRun, name: string): KernelTask {
   return task;
 }
 
+function shadowOf(run: KernelRun, task: KernelTask): Shadow {
+  const shadow = run.shadows.get(task.process);
+  assert(shadow !== undefined, "a process without a record of its memory");
+  return shadow;
+}
+
 /** A system call in the task; negative errno or what it returned. */
 function call(run: KernelRun, task: KernelTask, number: number, ...args: number[]): number {
   const frame = new FrameWriter(VERB.CALL).u32(task.channel).u64(number);
@@ -205,9 +217,11 @@ function map(run: KernelRun, task: KernelTask, action: MapAction): StepResult {
   const start = result < 0 ? place : result;
   const nrPages = nrPagesNamed(run.layout, action);
   if (start !== null) noteRange(run.layout, action.range, start, nrPages);
-  if (result >= 0) {
-    const sharing = has("shared") ? "shared" : has("droppable") ? "droppable" : "private";
-    run.contents.map(task.process, result, nrPages, sharing);
+  const shadow = shadowOf(run, task);
+  if (result < 0) {
+    if (place !== null) shadow.doubt(place / PAGE_SIZE, nrPages);
+  } else {
+    shadow.map(result / PAGE_SIZE, nrPages, has("shared") ? { written: new Map() } : null);
   }
   return zeroed(result);
 }
@@ -227,9 +241,15 @@ function remap(run: KernelRun, task: KernelTask, action: RemapAction): StepResul
   const result = call(run, task, SYS.mremap, start, end - start, newBytes, flags, to);
   const at = result < 0 ? place : result;
   if (at !== null) noteRange(run.layout, action.to, at, nrPages);
-  // A failure half way has moved or unmapped some of it.
-  if (result < 0) run.contents.forget(task.process, start, end);
-  else run.contents.move(task.process, start, end, result, nrPages);
+  const [first, nrOld] = [start / PAGE_SIZE, (end - start) / PAGE_SIZE];
+  const shadow = shadowOf(run, task);
+  if (result < 0) {
+    // A fixed target, and what the range is shortened by, may be gone even if the call then fails.
+    if (isFixed) shadow.doubt(place / PAGE_SIZE, nrPages);
+    shadow.doubt(first, nrOld);
+  } else {
+    shadow.move(first, nrOld, result / PAGE_SIZE, nrPages, has("dontunmap"));
+  }
   return zeroed(result);
 }
 
@@ -241,8 +261,12 @@ function moveBreak(run: KernelRun, task: KernelTask, sizeBytes: number): StepRes
   const before = run.layout.ranges.get(HEAP)?.nrPages ?? 0;
   // Pages that the heap had once are still looked at.
   noteRange(run.layout, HEAP, HEAP_START, Math.max(before, nrPages));
-  const [low, high] = [Math.min(before, nrPages), Math.max(before, nrPages)];
-  run.contents.map(task.process, HEAP_START + low * PAGE_SIZE, high - low, "private");
+  const old = run.heapPages.get(task.process) ?? 0;
+  run.heapPages.set(task.process, nrPages);
+  const first = HEAP_START / PAGE_SIZE;
+  const shadow = shadowOf(run, task);
+  if (nrPages > old) shadow.map(first + old, nrPages - old, null);
+  else if (nrPages < old) shadow.unmap(first + nrPages, old - nrPages);
   return DONE;
 }
 
@@ -254,14 +278,16 @@ function spanCall(run: KernelRun, task: KernelTask, action: SpanAction): StepRes
   switch (action.verb) {
     case "unmap": {
       const result = call(run, task, SYS.munmap, start, length);
-      run.contents.forget(task.process, start, end);
+      if (result === 0) shadowOf(run, task).unmap(start / PAGE_SIZE, length / PAGE_SIZE);
+      else shadowOf(run, task).doubt(start / PAGE_SIZE, length / PAGE_SIZE);
       return zeroed(result);
     }
     case "protect":
       return zeroed(call(run, task, SYS.mprotect, start, length, protOf(action.prot)));
     case "madvise": {
       const result = call(run, task, SYS.madvise, start, length, action.advice);
-      run.contents.advise(task.process, start, end, action.advice, result);
+      const [first, nr] = [start / PAGE_SIZE, length / PAGE_SIZE];
+      noteAdvice(shadowOf(run, task), action.advice, first, nr, result);
       return zeroed(result);
     }
     case "mlock2":
@@ -285,10 +311,12 @@ function touch(run: KernelRun, task: KernelTask, span: Span, verb: "read" | "wri
   const { start, end } = addressesOf(run.layout, span);
   const stride = span.step * PAGE_SIZE;
   const nrPages = Math.ceil((end - start) / stride);
+  const shadow = shadowOf(run, task);
   for (let first = 0; first < nrPages; first += PAGES_AT_ONCE) {
     const nr = Math.min(PAGES_AT_ONCE, nrPages - first);
     const at = start + first * stride;
-    const value = verb === "write" ? run.contents.takeValues(nr) : 0;
+    const value = verb === "write" ? run.nextValue : 0;
+    if (verb === "write") run.nextValue += nr;
     const answer = run.supervisor.ask(
       new FrameWriter(VERB.TOUCH)
         .u32(task.channel)
@@ -301,9 +329,9 @@ function touch(run: KernelRun, task: KernelTask, span: Span, verb: "read" | "wri
     const signal = answer.s32();
     const nrDone = answer.u32();
     for (let i = 0; i < nrDone; i++) {
-      const address = at + i * stride;
-      if (verb === "write") run.contents.write(task.process, address, value + i);
-      else if (!run.contents.isAsWritten(task.process, address, answer.u64()))
+      const page = (at + i * stride) / PAGE_SIZE;
+      if (verb === "write") shadow.write(page, value + i);
+      else if (!shadow.allows(page, answer.u64()))
         return { kind: "wrongContents", page: span.first + (first + i) * span.step };
     }
     if (signal !== 0) return { kind: "signal", signal: SIGNALS[signal] ?? "SIGSEGV" };
@@ -339,7 +367,10 @@ function start(run: KernelRun, task: KernelTask, action: StartAction): StepResul
   if (result < 0) return valued(result);
   const process = action.verb === "fork" ? action.name : task.process;
   run.tasks.set(action.name, { name: action.name, channel, process });
-  if (action.verb === "fork") run.contents.fork(task.process, process);
+  if (action.verb === "fork") {
+    run.shadows.set(process, shadowOf(run, task).fork());
+    run.heapPages.set(process, run.heapPages.get(task.process) ?? 0);
+  }
   return DONE;
 }
 

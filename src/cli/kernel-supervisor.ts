@@ -5,7 +5,8 @@
  * Owns:  the process and two FIFOs in a temporary folder, which is gone once both sides have opened them.
  * Holds: ask never waits for ever: the supervisor has deadlines for everything it waits for, and when it ends in whatever way
  *        the FIFO ends, which is reported. The kernel's knobs are put back by a watchdog of its own.
- * Errors: NotPossibleHere where the host cannot do it; KernelFailure where a run went wrong.
+ * Errors: NotPossibleHere where the host cannot do it, CannotDo where it cannot do one scenario; KernelFailure where a run
+ *         went wrong.
  */
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
@@ -13,6 +14,7 @@ import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSyn
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { errnoName } from "../base/errno.ts";
+import { CannotDo } from "../scenario/backend.ts";
 import { FAILED, FrameReader, type FrameWriter } from "./kernel-wire.ts";
 import { nativeProgram } from "./native-build.ts";
 import { NotPossibleHere } from "./not-possible.ts";
@@ -94,7 +96,7 @@ function failureOf(status: number, what: string): Error {
     case FAILED.MEMORY:
       return new NotPossibleHere(`too little free memory: ${what}`, "free memory and try again");
     case FAILED.FACILITY:
-      return new NotPossibleHere(`this kernel cannot do it: ${what}`, "run it on the model");
+      return new CannotDo(0, `this kernel cannot do it: ${what}`);
     case FAILED.DEAD:
     case FAILED.STUCK:
     case FAILED.PROTOCOL:

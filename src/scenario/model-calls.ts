@@ -7,7 +7,7 @@
 
 import { PAGE_SIZE } from "../base/address.ts";
 import { ENOMEM, ENOSYS } from "../base/errno.ts";
-import { MADV, sysMadvise } from "../syscall/madvise.ts";
+import { sysMadvise } from "../syscall/madvise.ts";
 import {
   MCL,
   MLOCK_ONFAULT,
@@ -30,6 +30,7 @@ import { CannotDo } from "./backend.ts";
 import { addressesOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
 import { adviceName } from "./parse-values.ts";
+import { noteAdvice } from "./shadow-advice.ts";
 import type { Action, MapFlag, Span } from "./syntax.ts";
 
 type ActionOf<V extends Action["verb"]> = Extract<Action, { verb: V }>;
@@ -202,25 +203,6 @@ export function callMadvise(
     throw new CannotDo(line, `the model does not know MADV_${adviceName(advice)} yet`);
   const first = start / PAGE_SIZE;
   const nr = (end - start) / PAGE_SIZE;
-  // A hole is reported at the end, everything else at once.
-  const isDone = result === 0 || result === -ENOMEM;
-  switch (advice) {
-    case MADV.DONTNEED:
-    case MADV.DONTNEED_LOCKED:
-      if (isDone) shadow.drop(first, nr);
-      else shadow.doubt(first, nr);
-      break;
-    case MADV.FREE:
-    case MADV.GUARD_INSTALL:
-      shadow.doubt(first, nr);
-      break;
-    case MADV.DONTFORK:
-    case MADV.DOFORK:
-      if (isDone) shadow.advise(first, nr, { isDroppedAtFork: advice === MADV.DONTFORK });
-      break;
-    case MADV.WIPEONFORK:
-    case MADV.KEEPONFORK:
-      if (isDone) shadow.advise(first, nr, { isWipedAtFork: advice === MADV.WIPEONFORK });
-  }
+  noteAdvice(shadow, advice, first, nr, result);
   return result;
 }
