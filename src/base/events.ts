@@ -21,6 +21,8 @@ export const EVENT_NAMES = [
   "zap",
   /** a: allocated order, b: fallback order, c: 1 if the pageblock changed owner. */
   "mm_page_alloc_extfrag",
+  /** A phase of a long operation begins. a: operation, b: number of the phase in its table, c: task. */
+  "operation_phase",
 ] as const;
 
 export type EventName = (typeof EVENT_NAMES)[number];

@@ -3,22 +3,32 @@
  *
  * Entry: handleFault; populatePages for everything that faults pages in on purpose.
  * Owns:  nothing; it decides and calls anon.ts, cow.ts, file.ts.
- * Locks: mmap lock shared (or the VMA's own), page-table lock inside. One call is atomic here: nothing of it sleeps.
+ * Locks: mmap lock shared (or the VMA's own), page-table lock inside. One call is atomic here: what it has to wait for
+ *        goes on in between, and then it begins again.
  */
 
 import { addrOf, HUGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import type { HugeState } from "../huge/knobs.ts";
+import { isMigrating } from "../mm/migration.ts";
 import { growStack } from "../mm/mmap.ts";
 import { ENTRY, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
+import { letOthersRun } from "../sched/runner.ts";
 import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
 import { faultHugeWrite, faultPteWrite } from "./cow.ts";
 import { faultFilePte } from "./file.ts";
-import { FAULT, FAULT_KIND_MASK, FAULT_MARK, FAULT_OOM, FAULT_SIGSEGV } from "./kinds.ts";
+import {
+  FAULT,
+  FAULT_KIND_MASK,
+  FAULT_MARK,
+  FAULT_OOM,
+  FAULT_SIGSEGV,
+  FAULT_WAIT,
+} from "./kinds.ts";
 
 const PGFAULT = VMSTAT.pgfault;
 const SPURIOUS = FAULT.spurious;
@@ -46,9 +56,26 @@ export function handleFault(
   m.vmstat[PGFAULT]++;
   mm.minflt++;
   const result = faultIn(m, mm, vma, region, pteIndex, access);
+  if (result === FAULT_WAIT) return waitForMigration(m, mm, region, pteIndex, access);
   if (m.events !== null && result >= 0)
     m.events.emit(EVENT.page_fault, mm.id, region, pteIndex | ((result & FAULT_KIND_MASK) << 9));
   return result;
+}
+
+/**
+ * The page is being migrated. Those who do it go on until the access is possible or the entry is another; the access is then
+ * made again, and faults again if it must. FAULT_WAIT if they are held: the caller's task waits.
+ */
+function waitForMigration(
+  m: HugeState,
+  mm: Mm,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): number {
+  while (isMigrating(m.tables, mm.root, region, pteIndex)) if (!letOthersRun(m)) return FAULT_WAIT;
+  if (isAccessible(m, mm, region, pteIndex, access)) return SPURIOUS;
+  return handleFault(m, mm, region, pteIndex, access);
 }
 
 function faultIn(
@@ -89,6 +116,7 @@ function faultHugeEntry(
   access: "read" | "write",
 ): number {
   const entry = m.tables.flags[slot];
+  if ((entry & ENTRY.MIGRATION) !== 0) return FAULT_WAIT; // ANON-073
   if (access === "write" && (entry & ENTRY.WRITE) === 0)
     return faultHugeWrite(m, mm, vma, region, pteIndex, slot);
   m.tables.flags[slot] = entry | ENTRY.YOUNG | (access === "write" ? ENTRY.DIRTY : 0);
@@ -111,6 +139,7 @@ function faultPte(
       ? faultAnonPte(m, mm, vma, region, pteIndex, table, access)
       : faultFilePte(m, mm, vma, vma.file, region, pteIndex, table, access);
   }
+  if ((entry & ENTRY.MIGRATION) !== 0) return FAULT_WAIT;
   if ((entry & ENTRY.MARKER) !== 0) return FAULT_SIGSEGV; // a guard region (ANON-274)
   if (access === "write" && (entry & ENTRY.WRITE) === 0)
     return faultPteWrite(m, mm, vma, region, pteIndex, slot);
@@ -191,7 +220,8 @@ export function translateToPfn(m: HugeState, mm: Mm, region: number, pteIndex: n
   const { flags, payload } = m.tables;
   let slot = pmdSlotOf(m.tables, mm.root, region);
   if (slot < 0) return -1;
-  if ((flags[slot] & ENTRY.HUGE) !== 0) return payload[slot] + pteIndex;
+  if ((flags[slot] & ENTRY.HUGE) !== 0)
+    return (flags[slot] & ENTRY.PRESENT) !== 0 ? payload[slot] + pteIndex : -1;
   if ((flags[slot] & ENTRY.TABLE) === 0) return -1;
   slot = payload[slot] * 512 + pteIndex;
   return (flags[slot] & ENTRY.PRESENT) !== 0 ? payload[slot] : -1;

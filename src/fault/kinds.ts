@@ -58,6 +58,9 @@ export const FAULT_SIGBUS = -7;
 /** No frame, and nothing to reclaim. */
 export const FAULT_OOM = -12;
 
+/** Nothing was done: the page is under migration by an operation that is held. To be tried again when that has gone on. */
+export const FAULT_WAIT = -512;
+
 /** The kind of a result that is not negative. */
 export function faultKindOf(result: number): FaultKind {
   return FAULT_KINDS[result & FAULT_KIND_MASK];

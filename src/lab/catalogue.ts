@@ -10,6 +10,8 @@ import { PROFILES } from "../base/profile.ts";
 import { describeValues, KNOBS, NOT_SIMULATED } from "../huge/knob-files.ts";
 import { COST_TABLES } from "../hw/cost-tables.ts";
 import { GEOMETRIES } from "../hw/presets.ts";
+import { PHASE_TABLES } from "../machine/phase-tables.ts";
+import { listPhases } from "../sched/phase-table.ts";
 import { PRESETS } from "./setting.ts";
 
 export interface Catalogue {
@@ -98,6 +100,13 @@ export const CATALOGUES: readonly Catalogue[] = [
     meaning: "events the engine emits, by tracepoint name",
     columns: ["name"],
     items: () => EVENT_NAMES.map((name) => ({ name })),
+  },
+  {
+    name: "phases",
+    meaning: "phases of long operations, at which one can be held, and the locks they run under",
+    columns: ["operation", "phase", "holds"],
+    items: () =>
+      Object.values(PHASE_TABLES).flatMap((table) => listPhases(table).map((row) => ({ ...row }))),
   },
   {
     name: "reasons",

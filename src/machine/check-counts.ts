@@ -15,9 +15,10 @@ import { indexOf } from "../mm/rmap.ts";
 import type { Vma } from "../mm/vma.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { NR_ORDERS } from "../phys/state.ts";
+import { isLocked } from "../sched/locks.ts";
 import type { Machine } from "./machine.ts";
 
-/** References besides mappings that the caller knows of (pins, pipes): head frame to count. */
+/** References besides mappings that the caller knows of (pins, pipes): any page of the folio to count. */
 export type ExtraReferences = ReadonlyMap<Pfn, number>;
 
 /** What the page tables really map. */
@@ -35,6 +36,8 @@ export interface Found {
   readonly locked: Map<Pfn, number>;
   /** Ids of address spaces that map the huge zero folio now. */
   readonly hugeZeroUsers: Set<number>;
+  /** Migration entries by page. */
+  readonly migrations: Map<Pfn, { entries: number; exclusive: number }>;
 }
 
 /** Adds the problems it finds to `found`. */
@@ -277,7 +280,9 @@ function checkAnonVmas(m: Machine, found: Found): void {
   for (const mm of m.mms) for (const vma of mm?.vmas ?? []) live.add(vma);
   for (const anonVma of m.anonVmas) {
     if (anonVma === null) continue;
-    if (anonVma.vmas.length === 0) found.problems.push(`anon_vma ${anonVma.id} lists no VMA`);
+    // One whose lock an operation holds stays until that is through.
+    if (anonVma.vmas.length === 0 && !isLocked(m, "anonVma", anonVma.id))
+      found.problems.push(`anon_vma ${anonVma.id} lists no VMA`);
     for (const vma of anonVma.vmas)
       if (!live.has(vma) || !vma.anonVmaChain.includes(anonVma))
         found.problems.push(`anon_vma ${anonVma.id} lists a VMA that does not list it`);

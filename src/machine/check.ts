@@ -25,10 +25,35 @@ export function checkMachine(m: Machine, extra: ExtraReferences = new Map()): st
     locked: new Map(),
     tableFrames: new Set(),
     hugeZeroUsers: new Set(),
+    migrations: new Map(),
   };
   for (const mm of m.mms) if (mm !== null) checkMm(m, mm, found);
-  checkCounts(m, found, extra);
+  checkCounts(m, found, withOperations(m, found, extra));
   return found.problems;
+}
+
+/**
+ * By head: `extra` (by any page; a folio may have been split since) and what operations between two phases hold. Every
+ * migration entry must belong to one of them.
+ */
+function withOperations(m: Machine, found: Found, extra: ExtraReferences): ExtraReferences {
+  const references = new Map<Pfn, number>();
+  for (const [pfn, nr] of extra) bump(references, headOf(m.frames, pfn), nr);
+  for (const [head, nr] of references) if (nr === 0) references.delete(head);
+  const isMigrating = new Set<Pfn>();
+  for (const op of m.sched.operations) {
+    for (const { pfn, nrMigrating, references: nr } of m.phaseTables[op.table].frames(m, op)) {
+      if (nr > 0) bump(references, headOf(m.frames, pfn), nr);
+      for (let page = pfn; page < pfn + nrMigrating; page++) isMigrating.add(page);
+    }
+  }
+  for (const [pfn, seen] of found.migrations) {
+    if (!isMigrating.has(pfn))
+      found.problems.push(`a migration entry names frame ${pfn}, which nobody migrates`);
+    if (seen.exclusive > 0 && seen.entries > 1)
+      found.problems.push(`an exclusive migration entry names frame ${pfn}, which has others`);
+  }
+  return references;
 }
 
 /** Sums of one address space. */
@@ -154,6 +179,11 @@ function noteHuge(
     found.problems.push(`mm ${mm.id}: the huge entry of region ${region} crosses a VMA edge`);
     return;
   }
+  if ((flags & ENTRY.MIGRATION) !== 0) {
+    for (let i = 0; i < PTES_PER_REGION; i++) noteMigration(m, vma, head + i, flags, found);
+    seen.anon += PTES_PER_REGION;
+    return;
+  }
   checkAccess(mm, vma, flags, `region ${region}`, found);
   if ((flags & ENTRY.SPECIAL) !== 0) {
     found.hugeZeroUsers.add(mm.id);
@@ -189,6 +219,10 @@ function notePte(
   }
   if (isGuard(m.tables, slot) && (vma.flags & VM.MAYBE_GUARD) === 0)
     found.problems.push(`mm ${mm.id}: page ${page} is a guard in a VMA that knows of none`);
+  if ((flags & ENTRY.MIGRATION) !== 0) {
+    noteMigration(m, vma, m.tables.payload[slot], flags, found);
+    seen.anon++;
+  }
   if ((flags & ENTRY.PRESENT) === 0) return;
   checkAccess(mm, vma, flags, `page ${page}`, found);
   const pfn = m.tables.payload[slot];
@@ -213,6 +247,17 @@ function notePte(
     found.problems.push(`mm ${mm.id}: page ${page} maps a page of another file`);
   else if (indexOf(m, pfn) !== page + vma.pgoffDelta)
     found.problems.push(`mm ${mm.id}: page ${page} maps another page of its file`);
+}
+
+function noteMigration(m: Machine, vma: Vma, pfn: Pfn, flags: number, found: Found): void {
+  const seen = found.migrations.get(pfn) ?? { entries: 0, exclusive: 0 };
+  seen.entries++;
+  if ((flags & ENTRY.EXCLUSIVE) !== 0) seen.exclusive++;
+  found.migrations.set(pfn, seen);
+  if (m.frames.refcount[headOf(m.frames, pfn)] === 0)
+    found.problems.push(`a migration entry names frame ${pfn}, which is free`);
+  if ((flags & ENTRY.WRITE) !== 0 && (vma.flags & VM.WRITE) === 0)
+    found.problems.push(`a migration entry of frame ${pfn} may write where its VMA may not`);
 }
 
 /** The entry allows no more than its VMA. */

@@ -33,6 +33,7 @@ import {
 import { NO_FAULT, pageTag, readPage, writePage } from "./access.ts";
 import { checkMachine } from "./check.ts";
 import { digestOf } from "./digest.ts";
+import { FuzzSplit } from "./fuzz-split.ts";
 import { createMachine, type Machine } from "./machine.ts";
 import {
   contentsOf,
@@ -83,6 +84,7 @@ export const STEP_WEIGHTS = {
   letGo: 3,
   knob: 4,
   shrink: 3,
+  splitFolio: 6,
   hold: 1,
   holdAll: 1,
   release: 4,
@@ -156,6 +158,7 @@ export class FuzzRun {
   private file: FileObject;
   private readonly fileObject: NaiveObject;
   private readonly tlb = new NaiveTlb();
+  private readonly split: FuzzSplit;
   private nextTag = 1;
 
   constructor(config: FuzzConfig) {
@@ -170,6 +173,7 @@ export class FuzzRun {
     this.m.memcgs[memcg]!.max = 1500;
     this.file = createFile(this.m, "file", "/lib/fuzz");
     this.fileObject = { fileId: this.file.id, written: new Map() };
+    this.split = new FuzzSplit(this.m, (pfn, nr) => this.note(pfn, nr));
     this.start(0);
   }
 
@@ -199,6 +203,7 @@ export class FuzzRun {
   /** Reads everything, then ends everything: nothing may be left. */
   finish(): void {
     this.release();
+    this.split.end(this.m);
     for (const p of this.processes) for (const at of p.space.keys()) this.readAt(p, at);
     this.checkMachine("reading everything");
     for (const p of this.processes) exitProcess(this.m, p.mm);
@@ -594,6 +599,12 @@ export class FuzzRun {
       shrinkDeferred(this.m, queue, 1 + (step.at % 10), maxPtesNone);
   }
 
+  /** A split begins, or goes on by one phase. */
+  splitFolio(p: Process, step: Step): void {
+    const at = this.place(p, step) + (step.variant % PTES_PER_REGION);
+    this.split.step(this.m, translateToPfn(this.m, p.mm, ...split(at)), step.variant);
+  }
+
   /** Takes some blocks, so that memory becomes short or fragmented. */
   hold(_p: Process, step: Step): void {
     const order = step.variant % 11;
@@ -627,10 +638,9 @@ export class FuzzRun {
   }
 
   private note(pfn: Pfn, nr: number): void {
-    const head = headOf(this.m.frames, pfn);
-    const total = (this.extra.get(head) ?? 0) + nr;
-    if (total === 0) this.extra.delete(head);
-    else this.extra.set(head, total);
+    const total = (this.extra.get(pfn) ?? 0) + nr;
+    if (total === 0) this.extra.delete(pfn);
+    else this.extra.set(pfn, total);
   }
 }
 

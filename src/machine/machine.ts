@@ -16,6 +16,7 @@ import { allocFolio } from "../phys/alloc.ts";
 import { createPhys } from "../phys/boot.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP_KERNEL } from "../phys/gfp.ts";
+import { PHASE_TABLES } from "./phase-tables.ts";
 
 /** Everything; each folder to the left sees the part it extends. */
 export interface Machine extends HugeState {
@@ -83,6 +84,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     },
     knobs,
     policy: policyOf(knobs),
+    phaseTables: PHASE_TABLES,
     seed: config.seed,
     random: createRandom(config.seed),
   });

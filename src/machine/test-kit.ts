@@ -18,7 +18,13 @@ import {
 import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts";
 import { PROFILES } from "../base/profile.ts";
 import { translateToPfn } from "../fault/fault.ts";
-import { FAULT_SIGBUS, FAULT_SIGSEGV, faultKindOf, faultOrderOf } from "../fault/kinds.ts";
+import {
+  FAULT_SIGBUS,
+  FAULT_SIGSEGV,
+  FAULT_WAIT,
+  faultKindOf,
+  faultOrderOf,
+} from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { ANON_ORDERS, writeKnob } from "../huge/knobs.ts";
@@ -208,6 +214,7 @@ export class Kit {
   private done(result: number): string {
     this.check();
     if (result === NO_FAULT) return "none";
+    if (result === FAULT_WAIT) return "wait";
     if (result === FAULT_SIGSEGV) return "SIGSEGV";
     if (result < 0) return result === FAULT_SIGBUS ? "SIGBUS" : "OOM";
     const kind = faultKindOf(result);
@@ -482,10 +489,9 @@ export class Kit {
   }
 
   private note(pfn: Pfn, nr: number): void {
-    const head = headOf(this.m.frames, pfn);
-    const total = (this.extra.get(head) ?? 0) + nr;
-    if (total === 0) this.extra.delete(head);
-    else this.extra.set(head, total);
+    const total = (this.extra.get(pfn) ?? 0) + nr;
+    if (total === 0) this.extra.delete(pfn);
+    else this.extra.set(pfn, total);
   }
 
   private pages<T>(range: Range, visit: (addr: Addr) => T): T[] {

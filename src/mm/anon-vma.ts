@@ -9,6 +9,7 @@
  */
 
 import { assert } from "../base/assert.ts";
+import { isLocked } from "../sched/locks.ts";
 import type { Mm, MmState } from "./state.ts";
 import { firstVmaIndex, VM, VM_ACCESS, VM_STICKY, type Vma } from "./vma.ts";
 
@@ -69,7 +70,18 @@ function newAnonVma(m: MmState): AnonVma {
   return anonVma;
 }
 
+/** An operation that had the lock is through: if the last VMA went meanwhile, nobody else forgets the anon_vma. */
+export function forgetAnonVmaIfUnused(m: MmState, id: number): void {
+  const anonVma = m.anonVmas[id];
+  if (anonVma?.vmas.length === 0) forgetAnonVma(m, anonVma);
+}
+
 function releaseAnonVma(m: MmState, anonVma: AnonVma): void {
+  // Its id must not come to mean another while somebody walks it.
+  if (!isLocked(m, "anonVma", anonVma.id)) forgetAnonVma(m, anonVma);
+}
+
+function forgetAnonVma(m: MmState, anonVma: AnonVma): void {
   m.anonVmas[anonVma.id] = null;
   m.freeAnonVmaIds.push(anonVma.id);
 }

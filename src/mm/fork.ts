@@ -12,9 +12,11 @@ import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
 import { forkAnonVma } from "./anon-vma.ts";
 import { putFolio } from "./folio.ts";
+import { copyMigrationPte } from "./migration.ts";
 import { VM_LOCK_BITS } from "./mlock.ts";
 import { destroyMm, nextMmId } from "./mm.ts";
 import { ENTRY, LEVEL_PGD, NO_TABLE, pmdTableOf } from "./page-tables.ts";
+import { isMaybePinned } from "./pins.ts";
 import { copyHugePmd, isHugeEntry, splitPmd } from "./pmd.ts";
 import { addAnonPtes, addFilePte, mapNewAnonPage, setAnonOwner } from "./rmap.ts";
 import type { Mm, MmState } from "./state.ts";
@@ -109,7 +111,8 @@ function copyRegion(
   const childSlot = ensurePmdSlot(m, child, region);
   if (childSlot < 0) return false;
   if (isHugeEntry(m.tables.flags[slot])) {
-    if (!mustCopyForPins(parent, m, m.tables.payload[slot]))
+    const isMigration = (m.tables.flags[slot] & ENTRY.MIGRATION) !== 0;
+    if (isMigration || !mustCopyForPins(parent, m, m.tables.payload[slot]))
       return copyHugePmd(m, child, slot, childSlot);
     splitPmd(m, parent, region, slot); // ANON-154
   }
@@ -122,11 +125,6 @@ function copyRegion(
 function mustCopyForPins(parent: Mm, m: MmState, pfn: Pfn): boolean {
   if (!parent.hasPinned || (m.frames.flags[pfn] & PG.ANON_EXCLUSIVE) === 0) return false;
   return isMaybePinned(m, headOf(m.frames, pfn));
-}
-
-/** FOLL_PIN: exact for a large folio, a guess from the reference count for a small one (ANON-135). */
-export function isMaybePinned(m: MmState, head: Pfn): boolean {
-  return m.frames.order[head] > 0 ? m.frames.pincount[head] > 0 : m.frames.refcount[head] >= 1024;
 }
 
 function copyPtes(
@@ -171,6 +169,12 @@ function copyPtes(
       nrAnon++;
     } else if (isPage) {
       shareFilePage(m, child, pfn);
+    } else if ((entry & ENTRY.MIGRATION) !== 0) {
+      // Whichever of the two walks comes first, no mapping is missed: rmap finds the child's entry too (ANON-153, ANON-333).
+      copyMigrationPte(m.tables, from + i, to + i);
+      nrAnon++;
+      nrCopied++;
+      continue;
     }
     payload[to + i] = pfn;
     flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG | ENTRY.UFFD_WP);

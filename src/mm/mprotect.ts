@@ -80,6 +80,7 @@ function changePtes(m: MmState, base: number, first: number, last: number, acces
   const { payload, flags } = m.tables;
   for (let slot = base + first; slot < base + last; slot++) {
     const entry = flags[slot];
+    if ((entry & ENTRY.MIGRATION) !== 0 && access !== "writable") flags[slot] &= ~ENTRY.WRITE;
     if ((entry & ENTRY.PRESENT) === 0) continue;
     let changed = entry & ~(ENTRY.WRITE | ENTRY.PROTNONE);
     if (access === "none") changed |= ENTRY.PROTNONE;

@@ -24,7 +24,7 @@ export const ENTRY = {
   PROTNONE: 1 << 7,
   /** Not present: payload is a swap slot. */
   SWAP: 1 << 8,
-  /** Not present: migration entry, payload is the pfn. */
+  /** Not present: migration entry, payload is the pfn; with HUGE, of a whole folio. See mm/migration.ts. */
   MIGRATION: 1 << 9,
   /** Not present: guard region, poison and the like; payload says which. */
   MARKER: 1 << 10,
@@ -39,6 +39,10 @@ export const MARKER = {
   /** A guard region: a touch is SIGSEGV (ANON-274). */
   GUARD: 1,
 } as const;
+
+/** Bits of a mapping that its migration entry remembers, to be put back with it (ANON-212). */
+export const MIGRATION_KEEPS =
+  ENTRY.WRITE | ENTRY.YOUNG | ENTRY.DIRTY | ENTRY.UFFD_WP | ENTRY.SOFT_DIRTY;
 
 export const NO_TABLE = 0;
 export const LEVEL_PGD = 4;

@@ -38,6 +38,12 @@ export function getPage(m: MmState, pfn: Pfn): void {
   m.frames.refcount[headOf(m.frames, pfn)]++;
 }
 
+/** FOLL_PIN: exact for a large folio, a guess from the reference count for a small one (ANON-135). */
+export function isMaybePinned(m: MmState, head: Pfn): boolean {
+  const { order, pincount, refcount } = m.frames;
+  return order[head] > 0 ? pincount[head] > 0 : refcount[head] >= SMALL_PIN_BIAS;
+}
+
 export function putPage(m: MmState, pfn: Pfn): void {
   putFolio(m, headOf(m.frames, pfn), 1);
 }

@@ -10,8 +10,8 @@ import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { PG } from "../phys/frame-table.ts";
 import { putFolio } from "./folio.ts";
-import { unlockAtPmdSplit } from "./mlock.ts";
-import { ENTRY, LEVEL_PTE, NO_TABLE } from "./page-tables.ts";
+import { munlockFolio, unlockAtPmdSplit } from "./mlock.ts";
+import { ENTRY, LEVEL_PTE, MIGRATION_KEEPS, NO_TABLE } from "./page-tables.ts";
 import { addAnonPmd, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import {
@@ -22,6 +22,7 @@ import {
   setTableEntry,
   withdraw,
 } from "./table-alloc.ts";
+import { VM, type Vma } from "./vma.ts";
 
 /** Bits that a PMD and its 512 PTEs share. */
 const CARRIED =
@@ -34,7 +35,10 @@ const CARRIED =
   ENTRY.UFFD_WP |
   ENTRY.SOFT_DIRTY;
 
-/** True for a present entry that maps 2 MiB. */
+/** Bits that a huge migration entry and its 512 PTEs share. */
+const CARRIED_MIGRATION = MIGRATION_KEEPS | ENTRY.MIGRATION | ENTRY.EXCLUSIVE;
+
+/** True for an entry that stands for 2 MiB: one that maps them, or a migration entry of a whole folio. */
 export function isHugeEntry(flags: number): boolean {
   return (flags & ENTRY.HUGE) !== 0;
 }
@@ -47,9 +51,13 @@ export function setHugeEntry(
   flags: number,
   table: number,
 ): void {
+  setLeaf(m, slot, head, flags | ENTRY.PRESENT, table);
+}
+
+function setLeaf(m: MmState, slot: number, head: Pfn, flags: number, table: number): void {
   const tables = m.tables;
   tables.payload[slot] = head;
-  tables.flags[slot] = flags | ENTRY.PRESENT | ENTRY.HUGE;
+  tables.flags[slot] = flags | ENTRY.HUGE;
   tables.nrUsed[slot >>> 9]++;
   deposit(tables, slot, table);
 }
@@ -59,28 +67,70 @@ export function setHugeEntry(
  * nothing (ANON-170, 171, 086). The 2 MiB translation is invalidated before the table appears (ANON-173).
  */
 export function splitPmd(m: MmState, mm: Mm, region: number, slot: number): void {
-  const tables = m.tables;
-  const flags = tables.flags[slot];
-  const head = tables.payload[slot];
+  const flags = m.tables.flags[slot];
+  const head = m.tables.payload[slot];
+  if ((flags & ENTRY.MIGRATION) !== 0) {
+    replaceByTable(m, mm, region, slot, head, 1, flags & CARRIED_MIGRATION);
+  } else if ((flags & ENTRY.SPECIAL) !== 0) {
+    // Zero PTEs are read-only whatever the entry said.
+    replaceByTable(m, mm, region, slot, m.zeroPfn, 0, flags & CARRIED & ~ENTRY.WRITE);
+  } else {
+    replaceByTable(m, mm, region, slot, head, 1, flags & CARRIED);
+    splitFolioMapping(m, mm, region, head, flags);
+  }
+}
+
+/**
+ * splitPmd that leaves migration entries instead of mappings: only within a folio split or a migration, whose caller holds a
+ * reference. A folio that is pinned keeps its exclusive mappings: they are split plainly, and the caller's count of
+ * references will tell it (ANON-172).
+ */
+export function splitPmdToMigration(
+  m: MmState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  slot: number,
+): void {
+  const { frames } = m;
+  const flags = m.tables.flags[slot];
+  const head = m.tables.payload[slot];
+  const isExclusive = (frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0;
+  if (isExclusive && frames.pincount[head] > 0) {
+    splitPmd(m, mm, region, slot);
+    return;
+  }
+  frames.flags[head] &= ~PG.ANON_EXCLUSIVE;
+  if ((flags & ENTRY.DIRTY) !== 0) frames.flags[head] |= PG.DIRTY;
+  const exclusive = isExclusive ? ENTRY.EXCLUSIVE : 0;
+  const entry = (flags & MIGRATION_KEEPS) | ENTRY.MIGRATION | exclusive;
+  replaceByTable(m, mm, region, slot, head, 1, entry);
+  if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, head);
+  removeAnonPmd(m, mm, head);
+  putFolio(m, head, 1);
+}
+
+/** Puts the deposited table, filled with entries for `first`, `first` + step, ..., in the place of a huge entry. */
+function replaceByTable(
+  m: MmState,
+  mm: Mm,
+  region: number,
+  slot: number,
+  first: Pfn,
+  step: 0 | 1,
+  entry: number,
+): void {
+  const { tables } = m;
   m.mmuNotifier?.invalidateRange(mm.id, region * PTES_PER_REGION, (region + 1) * PTES_PER_REGION);
   const table = withdraw(tables, slot);
   clearEntry(tables, slot);
-  const isZero = (flags & ENTRY.SPECIAL) !== 0;
-  fillPtes(m, table, isZero ? m.zeroPfn : head, isZero ? 0 : 1, flags);
-  if (!isZero) splitFolioMapping(m, mm, region, head, flags);
+  const base = table * 512;
+  for (let i = 0; i < PTES_PER_REGION; i++) tables.payload[base + i] = first + i * step;
+  tables.flags.fill(entry, base, base + PTES_PER_REGION);
+  tables.nrUsed[table] = PTES_PER_REGION;
   setTableEntry(tables, slot, table);
   m.vmstat[VMSTAT.thp_split_pmd]++;
   m.events?.emit(EVENT.split_pmd, mm.id, region, 0);
-}
-
-function fillPtes(m: MmState, table: number, first: Pfn, step: number, flags: number): void {
-  const { payload, flags: entryFlags } = m.tables;
-  const base = table * 512;
-  // Zero PTEs are read-only whatever the entry said.
-  const carried = step === 0 ? flags & CARRIED & ~ENTRY.WRITE : flags & CARRIED;
-  for (let i = 0; i < PTES_PER_REGION; i++) payload[base + i] = first + i * step;
-  entryFlags.fill(carried, base, base + PTES_PER_REGION);
-  m.tables.nrUsed[table] = PTES_PER_REGION;
 }
 
 function splitFolioMapping(m: MmState, mm: Mm, region: number, head: Pfn, flags: number): void {
@@ -105,6 +155,8 @@ export function zapHugePmd(m: MmState, mm: Mm, slot: number): void {
   if ((flags & ENTRY.SPECIAL) !== 0) return;
   noteHiwater(mm);
   mm.rssAnon -= PTES_PER_REGION;
+  // Whoever migrates it holds the folio, and will not find this entry again.
+  if ((flags & ENTRY.MIGRATION) !== 0) return;
   if ((flags & ENTRY.DIRTY) !== 0) m.frames.flags[head] |= PG.DIRTY;
   removeAnonPmd(m, mm, head);
   putFolio(m, head, 1);
@@ -120,6 +172,13 @@ export function copyHugePmd(m: MmState, child: Mm, parentSlot: number, childSlot
   const tables = m.tables;
   const head = tables.payload[parentSlot];
   const flags = tables.flags[parentSlot] & ~ENTRY.WRITE;
+  if ((flags & ENTRY.MIGRATION) !== 0) {
+    const shared = flags & ~ENTRY.EXCLUSIVE;
+    tables.flags[parentSlot] = shared;
+    setLeaf(m, childSlot, head, shared & ~(ENTRY.YOUNG | ENTRY.UFFD_WP), table);
+    child.rssAnon += PTES_PER_REGION;
+    return true;
+  }
   setHugeEntry(m, childSlot, head, flags & ~(ENTRY.YOUNG | ENTRY.UFFD_WP), table);
   if ((flags & ENTRY.SPECIAL) !== 0) {
     takeHugeZero(m, child);
@@ -147,7 +206,7 @@ export function moveHugePmd(m: MmState, fromSlot: number, toSlot: number): void 
   const head = tables.payload[fromSlot];
   const table = withdraw(tables, fromSlot);
   clearEntry(tables, fromSlot);
-  setHugeEntry(m, toSlot, head, flags | ENTRY.SOFT_DIRTY, table);
+  setLeaf(m, toSlot, head, flags | ENTRY.SOFT_DIRTY, table);
 }
 
 /**
@@ -160,6 +219,11 @@ export function changeHugePmd(
   access: "none" | "readOnly" | "writable",
 ): void {
   const tables = m.tables;
+  if ((tables.flags[slot] & ENTRY.MIGRATION) !== 0) {
+    // The VMA decides the rest when the entry is replaced.
+    if (access !== "writable") tables.flags[slot] &= ~ENTRY.WRITE;
+    return;
+  }
   let flags = tables.flags[slot] & ~(ENTRY.WRITE | ENTRY.PROTNONE);
   if (access === "none") flags |= ENTRY.PROTNONE;
   if (access === "writable" && (flags & (ENTRY.SPECIAL | ENTRY.UFFD_WP)) === 0) {

@@ -104,6 +104,8 @@ function zapPtes(
     if ((entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) !== ENTRY.PRESENT) {
       if (guards === "stay" && isGuard(m.tables, slot)) nrCleared--;
       else flags[slot] = 0; // zero page, marker: nothing is counted
+      // A page under migration is resident, but its mapping is not counted: whoever migrates it holds it.
+      if ((entry & ENTRY.MIGRATION) !== 0) nrSmall++;
     } else if (frames.order[pfn] !== 0) {
       const nr = runOfFolio(m, slot, base + last, pfn);
       zapLargeFolioPtes(m, mm, slot, pfn, nr);

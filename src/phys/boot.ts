@@ -14,6 +14,7 @@ import { NR_THP_STATS, VMSTAT, VMSTAT_NAMES } from "../base/counters.ts";
 import { createIntLists } from "../base/int-list.ts";
 import { createIntRing } from "../base/int-ring.ts";
 import type { Profile } from "../base/profile.ts";
+import { createSched } from "../sched/state.ts";
 import { listBlock, SECTION_PAGES } from "./buddy.ts";
 import { createFrameTable, PG } from "./frame-table.ts";
 import {
@@ -83,6 +84,8 @@ export function createPhys(config: PhysConfig): PhysState {
 
   const nodes = createNodes(spans, config);
   const m: PhysState = {
+    sched: createSched(),
+    phaseTables: {},
     profile: config.profile,
     frames: createFrameTable(nrFrames),
     links: createIntLists(nrFrames, nrLists),

@@ -2,15 +2,15 @@
  * The state of physical memory as plain records: what every folder to the right of phys sees of it.
  *
  * Owns:  the types; boot.ts makes the state, buddy.ts, pcp.ts, lru.ts, memcg.ts and watermarks.ts change it.
- * Holds: no closures except in the two ports (`events`, `reclaim`), which a snapshot leaves out.
+ * Holds: no closures except in the ports (`events`, `reclaim`, `phaseTables`), which a snapshot leaves out.
  * Units: nr* and *Pages = 4 KiB pages; a block of order n is 2^n pages.
  */
 
 import type { Pfn } from "../base/address.ts";
-import type { EventSink } from "../base/events.ts";
 import type { IntLists } from "../base/int-list.ts";
 import type { IntRing } from "../base/int-ring.ts";
 import type { Profile } from "../base/profile.ts";
+import type { SchedState } from "../sched/state.ts";
 import type { FrameTable } from "./frame-table.ts";
 
 /** Largest order of the buddy; there are orders 0..10 (PHYS-001). */
@@ -215,7 +215,7 @@ export interface PhysSysctl {
   readonly lowmemReserveRatio: number[];
 }
 
-export interface PhysState {
+export interface PhysState extends SchedState {
   readonly profile: Profile;
   readonly frames: FrameTable;
   /** Links of free lists and LRU lists: a frame is on at most one of them. */
@@ -226,7 +226,6 @@ export interface PhysState {
   readonly vmstat: Float64Array;
   /** At order * NR_THP_STATS + THP_STAT.x, orders 0..10. */
   readonly thpStats: Float64Array;
-  events: EventSink | null;
   reclaim: ReclaimPort | null;
 
   readonly zones: readonly Zone[];

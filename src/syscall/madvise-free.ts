@@ -46,7 +46,7 @@ export function lazyFreeRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: 
 function lazyFreeRegion(m: HugeState, slot: number, first: number, last: number): void {
   const entry = m.tables.flags[slot];
   if (isHugeEntry(entry)) {
-    if ((entry & ENTRY.SPECIAL) !== 0) return; // ANON-087
+    if ((entry & (ENTRY.SPECIAL | ENTRY.MIGRATION)) !== 0) return; // ANON-087, ANON-263
     const head = m.tables.payload[slot];
     if (folioMapcount(m, head) !== 1) return; // ANON-263
     if (last - first === PTES_PER_REGION) {
