@@ -16,6 +16,7 @@ import { pageCountOf, pageFlagsOf } from "../report/kpage.ts";
 import { type PagemapWords, PM_HIGH, readPagemap } from "../report/pagemap.ts";
 import { readProc } from "../report/proc.ts";
 import { sysMadvise } from "../syscall/madvise.ts";
+import { sysMlock, sysMlock2, sysMunlock } from "../syscall/mlock.ts";
 import { sysMmap, sysMprotect, sysMunmap } from "../syscall/mmap.ts";
 import { sysSetThpDisable } from "../syscall/prctl.ts";
 import { type Actor, addressOf, type Step, type View } from "./steps.ts";
@@ -63,6 +64,12 @@ export class ModelActor implements Actor {
         return sysMadvise(m, mm, start, length, step[3]);
       case "mprotect":
         return sysMprotect(m, mm, start, length, step[3]);
+      case "mlock":
+        return sysMlock(m, mm, start, length);
+      case "mlock2":
+        return sysMlock2(m, mm, start, length, step[3]);
+      case "munlock":
+        return sysMunlock(m, mm, start, length);
       default:
         return this.touch(step[0], step[1], step[2]);
     }

@@ -112,6 +112,24 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["write", 0, 1],
     ["write", 600, 1],
   ],
+  "PROC-019 PROC-030 PROC-052 locked memory, huge and small": [
+    ...ONE_THP,
+    ["map", 2048, 8, RW, PRIVATE],
+    ["write", 2048, 3],
+    ["mlock", 0, 512],
+    ["mlock", 2049, 3],
+    ["mlock2", 2054, 1, 1],
+    ["fork"],
+    ["munlock", 2050, 1],
+  ],
+  "PROC-019 a lock on part of a huge page": [...ONE_THP, ["mlock2", 100, 100, 1], ["write", 3, 1]],
+  "PROC-040 PROC-076 guard pages in a huge page": [
+    ...ONE_THP,
+    ["madvise", 5, 2, MADV.GUARD_INSTALL],
+    ["madvise", 100, 1, MADV.GUARD_INSTALL],
+    ["madvise", 6, 1, MADV.GUARD_REMOVE],
+    ["write", 6, 1],
+  ],
   "PROC-016 LazyFree": [
     ["map", 0, 64, RW, PRIVATE],
     ["madvise", 0, 64, MADV.NOHUGEPAGE],
@@ -167,10 +185,12 @@ async function observe(actor: Actor, steps: readonly Step[]): Promise<Seen> {
     numaMaps: views.map((view) => windowLines(view.read("numa_maps"))),
     pages: views.map((view) =>
       LOOKED_AT.map((page) => {
-        const high = view.pagemap(page, 1)[0][1] & 0xff800000;
+        const [[low, high]] = view.pagemap(page, 1);
         const frame = view.frames(page, 1)[0];
-        const flags = frame === null ? "" : stableFlags(frame[0]);
-        return `${page}: ${(high >>> 0).toString(16)} ${flags} ${frame?.[1] ?? ""}`;
+        // Without a frame the word is all there is to compare.
+        if (frame === null) return `${page}: ${high.toString(16)} ${low.toString(16)}`;
+        const bits = (high & 0xff800000) >>> 0;
+        return `${page}: ${bits.toString(16)} ${stableFlags(frame[0])} ${frame[1]}`;
       }),
     ),
     status: Object.fromEntries(

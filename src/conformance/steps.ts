@@ -14,8 +14,8 @@ export const WINDOW_END: Addr = WINDOW_START + 2 ** 40;
 
 export type Step =
   | readonly [op: "map", page: number, pages: number, prot: number, flags: number]
-  | readonly [op: "unmap" | "read" | "write", page: number, pages: number]
-  | readonly [op: "madvise" | "mprotect", page: number, pages: number, argument: number]
+  | readonly [op: "unmap" | "read" | "write" | "mlock" | "munlock", page: number, pages: number]
+  | readonly [op: "madvise" | "mprotect" | "mlock2", page: number, pages: number, argument: number]
   /** PR_SET_THP_DISABLE. */
   | readonly [op: "thpDisable", value: number, flags: number]
   | readonly [op: "fork"]

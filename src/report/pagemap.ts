@@ -15,7 +15,7 @@ import {
   TASK_SIZE,
 } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
-import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, MARKER, pmdSlotOf } from "../mm/page-tables.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { Mm, MmState } from "../mm/state.ts";
 import { PG } from "../phys/frame-table.ts";
@@ -36,9 +36,9 @@ export const PM_HIGH = {
 
 const WORD_BYTES = 8;
 const END_PAGE = TASK_SIZE / PAGE_SIZE;
-/** Kind and value that a guard region's entry holds in the place of a swap slot. */
+/** Kind and value that a marker's word holds in the place of a swap slot. */
 const MARKER_TYPE = 31;
-const GUARD_MARKER = 4;
+const GUARD_OFFSET = 4;
 
 /** Consecutive words of one address space, split in halves. */
 export interface PagemapWords {
@@ -177,7 +177,10 @@ function setWord(
     offset = swapOffsetOf(m, payload);
   } else if ((entry & ENTRY.MARKER) !== 0) {
     type = MARKER_TYPE;
-    if (payload === GUARD_MARKER) high |= PM_HIGH.GUARD;
+    if (payload === MARKER.GUARD) {
+      high |= PM_HIGH.GUARD;
+      offset = GUARD_OFFSET;
+    }
   }
   words.low[at] = ((offset << 5) | type) >>> 0;
   words.high[at] = (high | (offset >>> 27)) >>> 0;
