@@ -36,6 +36,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./run.ts")).registerRun,
   },
   {
+    name: "fuzz",
+    summary: "random scenarios on the model, or on model and kernel side by side",
+    load: async () => (await import("./fuzz.ts")).registerFuzz,
+  },
+  {
     name: "calibrate",
     summary: "measure this host's fault, zeroing, copy and page-walk costs",
     load: async () => (await import("./calibrate.ts")).registerCalibrate,

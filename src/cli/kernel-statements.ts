@@ -378,9 +378,12 @@ function start(run: KernelRun, task: KernelTask, action: StartAction): StepResul
 function exit(run: KernelRun, task: KernelTask): StepResult {
   run.supervisor.ask(new FrameWriter(VERB.EXIT).u32(task.channel));
   const isProcess = task.name === task.process;
-  for (const other of [...run.tasks.values()])
-    if (other.name === task.name || (isProcess && other.process === task.process))
-      run.tasks.delete(other.name);
+  for (const other of [...run.tasks.values()]) {
+    if (other.name !== task.name && !(isProcess && other.process === task.process)) continue;
+    run.tasks.delete(other.name);
+    for (const [name, { channel }] of run.pins)
+      if (channel === other.channel) run.pins.delete(name);
+  }
   return DONE;
 }
 
@@ -398,7 +401,7 @@ function pin(run: KernelRun, task: KernelTask, action: PinAction): StepResult {
 
 function release(run: KernelRun, name: string): StepResult {
   const held = run.pins.get(name);
-  assert(held !== undefined, "a pin that was not taken is released");
+  if (held === undefined) return DONE; // the pin failed, or ended with its process
   run.pins.delete(name);
   const frame = new FrameWriter(VERB.RELEASE).u32(held.channel).u32(held.slot);
   return zeroed(run.supervisor.ask(frame).s64());

@@ -232,8 +232,11 @@ function takePages(
   return 0;
 }
 
+/** Nothing if the pin failed or ended with its process. */
 function dropPin(state: ModelState, name: string): void {
-  const { kind, pfns } = state.pins.get(name)!;
+  const pin = state.pins.get(name);
+  if (pin === undefined) return;
+  const { kind, pfns } = pin;
   state.pins.delete(name);
   for (const pfn of pfns) {
     noteExtra(state, pfn, -extraOf(state, pfn, kind));
