@@ -40,15 +40,31 @@ export interface Found {
   readonly migrations: Map<Pfn, { entries: number; exclusive: number }>;
 }
 
+/** Frames that are in no free block, ascending: the rows of the others are clean, which checkPhys looks at. */
+function takenFrames(m: Machine): Pfn[] {
+  const { flags, order } = m.frames;
+  const taken: Pfn[] = [];
+  for (const zone of m.zones) {
+    const end = zone.startPfn + zone.spannedPages;
+    for (let pfn = zone.startPfn; pfn < end; pfn++) {
+      if (pfn === zone.untakenStart && pfn < zone.untakenEnd) pfn = zone.untakenEnd - 1;
+      else if ((flags[pfn] & PG.BUDDY) !== 0) pfn += (1 << order[pfn]) - 1;
+      else taken.push(pfn);
+    }
+  }
+  return taken;
+}
+
 /** Adds the problems it finds to `found`. */
 export function checkCounts(m: Machine, found: Found, extra: ExtraReferences): void {
   const cached = checkPageCache(m, found);
-  checkMapcounts(m, found);
-  checkFolios(m, found, cached, extra);
-  checkLocks(m, found);
+  const taken = takenFrames(m);
+  checkMapcounts(m, taken, found);
+  checkFolios(m, taken, found, cached, extra);
+  checkLocks(m, taken, found);
   checkHugeZero(m, found);
-  checkDeferredQueues(m, found);
-  checkCounters(m, found);
+  checkDeferredQueues(m, taken, found);
+  checkCounters(m, taken, found);
   checkAnonVmas(m, found);
 }
 
@@ -57,9 +73,9 @@ export function expectEqual(found: Found, what: string, kept: number, real: numb
   if (kept !== real) found.problems.push(`${what}: kept ${kept}, really ${real}`);
 }
 
-function checkMapcounts(m: Machine, found: Found): void {
-  const { mapcount, entireMapcount, nrFrames } = m.frames;
-  for (let pfn = 0; pfn < nrFrames; pfn++) {
+function checkMapcounts(m: Machine, taken: readonly Pfn[], found: Found): void {
+  const { mapcount, entireMapcount } = m.frames;
+  for (const pfn of taken) {
     if (mapcount[pfn] !== 0 && !found.ptes.has(pfn))
       expectEqual(found, `frame ${pfn} mapcount`, mapcount[pfn], 0);
     if (entireMapcount[pfn] !== 0 && !found.pmds.has(pfn))
@@ -74,6 +90,7 @@ function checkMapcounts(m: Machine, found: Found): void {
 /** Every frame with a reference is mapped, cached, a table, a zero page or known to the caller. */
 function checkFolios(
   m: Machine,
+  taken: readonly Pfn[],
   found: Found,
   cached: ReadonlySet<Pfn>,
   extra: ExtraReferences,
@@ -82,7 +99,7 @@ function checkFolios(
   const heads = new Set<Pfn>([...found.pmds.keys(), ...cached, ...extra.keys()]);
   for (const pfn of found.ptes.keys()) heads.add(headOf(frames, pfn));
   for (const head of heads) checkFolio(m, head, found, cached, extra);
-  for (let pfn = 1; pfn < frames.nrFrames; pfn++) {
+  for (const pfn of taken) {
     if (frames.refcount[pfn] === 0 || heads.has(pfn) || found.tableFrames.has(pfn)) continue;
     if (pfn === m.zeroPfn || pfn === m.hugeZero.pfn) continue;
     found.problems.push(`frame ${pfn} is allocated but nobody uses it`);
@@ -192,11 +209,12 @@ function checkHugeZero(m: Machine, found: Found): void {
 }
 
 /** A 4K page is mlocked once for each locked VMA that maps it; a larger folio at most so often, and only by such (ANON-235). */
-function checkLocks(m: Machine, found: Found): void {
-  const { flags, order, mlockCount, nrFrames } = m.frames;
+function checkLocks(m: Machine, taken: readonly Pfn[], found: Found): void {
+  const { flags, order, mlockCount } = m.frames;
   let nrLocked = 0;
-  for (let pfn = 0; pfn < nrFrames; pfn++) {
+  for (const pfn of taken) {
     const isMlocked = (flags[pfn] & PG.MLOCKED) !== 0;
+    if (!isMlocked && mlockCount[pfn] === 0) continue;
     if (isMlocked) nrLocked += 1 << order[pfn];
     if (isMlocked !== mlockCount[pfn] > 0)
       found.problems.push(`frame ${pfn} has ${mlockCount[pfn]} locks, its flag says otherwise`);
@@ -212,7 +230,7 @@ function checkLocks(m: Machine, found: Found): void {
 }
 
 /** Members of each queue are large, flagged, in the right queue, counted; every flagged folio is a member. */
-function checkDeferredQueues(m: Machine, found: Found): void {
+function checkDeferredQueues(m: Machine, taken: readonly Pfn[], found: Found): void {
   let nrMembers = 0;
   for (let queue = 0; queue < m.deferredLength.length; queue++) {
     let nr = 0;
@@ -229,12 +247,11 @@ function checkDeferredQueues(m: Machine, found: Found): void {
   }
   let nrFlagged = 0;
   const { flags } = m.frames;
-  for (let pfn = 0; pfn < m.frames.nrFrames; pfn++)
-    if ((flags[pfn] & PG.DEFERRED) !== 0) nrFlagged++;
+  for (const pfn of taken) if ((flags[pfn] & PG.DEFERRED) !== 0) nrFlagged++;
   expectEqual(found, "folios flagged as deferred", nrFlagged, nrMembers);
 }
 
-function checkCounters(m: Machine, found: Found): void {
+function checkCounters(m: Machine, taken: readonly Pfn[], found: Found): void {
   let nrAnon = 0;
   let nrMapped = 0;
   const nrThp = found.pmds.size;
@@ -251,15 +268,15 @@ function checkCounters(m: Machine, found: Found): void {
   expectEqual(found, "nr_anon_transparent_hugepages", nathp, nrThp);
   const nrTables = vmstat[VMSTAT.nr_page_table_pages];
   expectEqual(found, "nr_page_table_pages", nrTables, found.tableFrames.size);
-  checkSizeStats(m, found);
+  checkSizeStats(m, taken, found);
 }
 
 /** ANON-137: large anonymous folios by order, from the frames themselves. */
-function checkSizeStats(m: Machine, found: Found): void {
+function checkSizeStats(m: Machine, taken: readonly Pfn[], found: Found): void {
   const nrAnon = new Array<number>(NR_ORDERS).fill(0);
   const nrPartial = new Array<number>(NR_ORDERS).fill(0);
   const { flags, order } = m.frames;
-  for (let pfn = 1; pfn < m.frames.nrFrames; pfn++) {
+  for (const pfn of taken) {
     if ((flags[pfn] & PG.ANON) === 0 || order[pfn] === 0) continue;
     nrAnon[order[pfn]]++;
     if ((flags[pfn] & PG.PARTIALLY_MAPPED) !== 0) nrPartial[order[pfn]]++;

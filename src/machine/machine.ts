@@ -67,7 +67,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
   const isSmallMemory = config.memoryBytes < config.profile.smallMemoryBytes;
   const knobs: ThpKnobs = defaultKnobs(isSmallMemory);
   return Object.assign(phys, {
-    tables: createPageTables(),
+    tables: createPageTables(phys.frames.nrFrames),
     mms: [],
     anonVmas: [null],
     freeAnonVmaIds: [],

@@ -72,18 +72,20 @@ export interface PageTables {
   freeHead: number;
 }
 
-const FIRST_ROWS = 4096;
+const MOST_FIRST_ROWS = 4096;
+const FEWEST_FIRST_ROWS = 64;
 
-/** A store without tables. */
-export function createPageTables(): PageTables {
+/** A store without tables; room at first for one table per 64 frames, so that a small machine is made quickly. */
+export function createPageTables(nrFrames: number): PageTables {
+  const nrRows = Math.max(FEWEST_FIRST_ROWS, Math.min(nrFrames >>> 6, MOST_FIRST_ROWS));
   return {
-    payload: new Uint32Array(FIRST_ROWS * 512),
-    flags: new Uint16Array(FIRST_ROWS * 512),
-    pfn: new Int32Array(FIRST_ROWS),
-    level: new Uint8Array(FIRST_ROWS),
-    nrUsed: new Uint16Array(FIRST_ROWS),
-    depositHead: new Int32Array(FIRST_ROWS),
-    next: new Int32Array(FIRST_ROWS),
+    payload: new Uint32Array(nrRows * 512),
+    flags: new Uint16Array(nrRows * 512),
+    pfn: new Int32Array(nrRows),
+    level: new Uint8Array(nrRows),
+    nrUsed: new Uint16Array(nrRows),
+    depositHead: new Int32Array(nrRows),
+    next: new Int32Array(nrRows),
     nrRows: 1,
     freeHead: NO_TABLE,
   };

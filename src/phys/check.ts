@@ -97,13 +97,15 @@ function checkRows(m: PhysState, zone: Zone, charged: Float64Array, problems: st
 /** A free block's rows carry nothing but its own flag and order. */
 function checkFreeRow(m: PhysState, zone: Zone, pfn: Pfn, kind: number, problems: string[]): void {
   const { flags, refcount, mapcount, owner, memcg, tag } = m.frames;
+  const { entireMapcount, mlockCount } = m.frames;
   if (zoneOf(m, pfn) !== zone) problems.push(`frame ${pfn} is in another zone than its neighbours`);
   const end = pfn + (1 << m.frames.order[pfn]);
   for (let page = pfn; page < end; page++) {
     const allowed = page === pfn ? kind : 0;
     const isClean =
       flags[page] === allowed &&
-      (refcount[page] | mapcount[page] | owner[page] | memcg[page] | tag[page]) === 0;
+      (refcount[page] | mapcount[page] | owner[page] | memcg[page] | tag[page]) === 0 &&
+      (entireMapcount[page] | mlockCount[page]) === 0;
     if (!isClean) problems.push(`free but not clean: ${describeFrame(m, page)}`);
   }
 }

@@ -56,8 +56,8 @@ export interface FuzzStep {
   readonly variant: number;
 }
 
-const MOST_PROCESSES = 4;
-const MOST_RANGES = 8;
+const MOST_PROCESSES = 3;
+const MOST_RANGES = 6;
 const MOST_PINS = 3;
 /** Pages of a new mapping. */
 const SIZES = [512, 1024, 512, 16, 64, 600, 1536, 1, 200, 513, 1024];
@@ -115,7 +115,7 @@ export function fuzzScenario(steps: readonly FuzzStep[], title: string): Scenari
   const header = {
     ...DEFAULT_HEADER,
     title,
-    machine: { ...DEFAULT_HEADER.machine, memoryBytes: 128 * 2 ** 20 },
+    machine: { ...DEFAULT_HEADER.machine, memoryBytes: 64 * 2 ** 20 },
     knobs: [{ name: "thp.enabled", value: "always" }],
   };
   return { file: "fuzz", text: [], header, steps: writer.steps };
