@@ -24,6 +24,12 @@ export interface Profile {
   readonly pagemapExclusivePerPmd: boolean;
   /** MADV_GUARD_INSTALL and MADV_GUARD_REMOVE exist (ANON-274). */
   readonly guardPages: boolean;
+  /** A folio of order 2..8 is swapped in whole where its size is enabled (PHYS-113). */
+  readonly largeSwapIn: boolean;
+  /** Reclaim drops a clean lazily freed huge mapping as it is, without splitting it first (ANON-265). */
+  readonly discardsHugePmd: boolean;
+  /** A huge folio is swapped out whole; else it is always split first (PHYS-099). */
+  readonly swapsHugeWhole: boolean;
   /** Total RAM below which THP starts disabled, in bytes (ANON-003). */
   readonly smallMemoryBytes: number;
 }
@@ -39,6 +45,9 @@ const LINUX_6_18: Profile = {
   mlocksPteMappedFolio: true,
   pagemapExclusivePerPmd: true,
   guardPages: true,
+  largeSwapIn: true,
+  discardsHugePmd: false,
+  swapsHugeWhole: true,
   smallMemoryBytes: 512 * 1024 * 1024,
 };
 
@@ -52,12 +61,15 @@ const LINUX_6_12: Profile = {
   mlocksPteMappedFolio: false,
   pagemapExclusivePerPmd: false,
   guardPages: false,
+  largeSwapIn: false,
+  discardsHugePmd: true,
 };
 
 const SEED_2011: Profile = {
   ...LINUX_6_12,
   name: "seed-2011",
   hugeCow: "copy",
+  swapsHugeWhole: false,
   hugepageAdviceOnFile: "EINVAL",
   smallMemoryBytes: 1024 * 1024 * 1024,
 };

@@ -16,6 +16,7 @@ import { isMaybeMappedShared, removeAnonPmd, removeAnonPtes, removeFilePte } fro
 import type { Mm } from "../mm/state.ts";
 import { VM, type Vma } from "../mm/vma.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
+import { freeSwapIfUnmapped, freeSwapOf } from "../swap/cache.ts";
 import { allocHugeFolio, mapNewHuge, newAnonPage, newEntryFlags } from "./anon.ts";
 import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT, FAULT_SIGBUS } from "./kinds.ts";
 
@@ -55,7 +56,14 @@ export function faultHugeWrite(
 
 /** ANON-157: the exclusive flag, or the only reference. */
 function canReuseHuge(m: HugeState, head: Pfn): boolean {
-  return (m.frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0 || m.frames.refcount[head] === 1;
+  return (m.frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0 || isOnlyReference(m, head);
+}
+
+/** One mapping and nothing else holds the folio; the swap cache does not count if it can be made to let go. */
+function isOnlyReference(m: HugeState, head: Pfn): boolean {
+  const { flags, order, refcount } = m.frames;
+  if ((flags[head] & PG.SWAPCACHE) === 0) return refcount[head] === 1;
+  return refcount[head] === 1 + (1 << order[head]) && freeSwapOf(m, head);
 }
 
 function writeHugeZero(
@@ -151,7 +159,7 @@ export function faultPteWrite(
 function canReusePage(m: HugeState, pfn: Pfn): boolean {
   const frames = m.frames;
   const head = headOf(frames, pfn);
-  if (frames.order[head] === 0) return frames.refcount[head] === 1;
+  if (frames.order[head] === 0) return isOnlyReference(m, head);
   return (
     m.profile.cowReusesLargeFolio &&
     (frames.flags[head] & PG.SWAPCACHE) === 0 &&
@@ -182,6 +190,7 @@ function copyAnon(
     frames.refcount[from]--;
   } else {
     removeAnonPtes(m, mm, from, 1);
+    freeSwapIfUnmapped(m, headOf(frames, from));
     putFolio(m, headOf(frames, from), 1);
   }
   return COW_4K;

@@ -29,13 +29,14 @@ import {
   FAULT_SIGSEGV,
   FAULT_WAIT,
 } from "./kinds.ts";
+import { faultSwap } from "./swap-in.ts";
 
 const PGFAULT = VMSTAT.pgfault;
 const SPURIOUS = FAULT.spurious;
 
 /**
  * Handles a fault of `mm` at (region, pteIndex). Returns the packed result (kinds.ts) or a negative signal.
- * One call is one minor fault, whatever it maps (ANON-074, ANON-305).
+ * One call is one minor fault, whatever it maps (ANON-074, ANON-305); a major one if contents came from a device.
  */
 export function handleFault(
   m: HugeState,
@@ -57,6 +58,10 @@ export function handleFault(
   mm.minflt++;
   const result = faultIn(m, mm, vma, region, pteIndex, access);
   if (result === FAULT_WAIT) return waitForMigration(m, mm, region, pteIndex, access);
+  if (result >= 0 && (result & FAULT_MARK.MAJOR) !== 0) {
+    mm.minflt--;
+    mm.majflt++;
+  }
   if (m.events !== null && result >= 0)
     m.events.emit(EVENT.page_fault, mm.id, region, pteIndex | ((result & FAULT_KIND_MASK) << 9));
   return result;
@@ -141,6 +146,7 @@ function faultPte(
   }
   if ((entry & ENTRY.MIGRATION) !== 0) return FAULT_WAIT;
   if ((entry & ENTRY.MARKER) !== 0) return FAULT_SIGSEGV; // a guard region (ANON-274)
+  if ((entry & ENTRY.SWAP) !== 0) return faultSwap(m, mm, vma, region, pteIndex, slot, access);
   if (access === "write" && (entry & ENTRY.WRITE) === 0)
     return faultPteWrite(m, mm, vma, region, pteIndex, slot);
   m.tables.flags[slot] = entry | ENTRY.YOUNG | (access === "write" ? ENTRY.DIRTY : 0);

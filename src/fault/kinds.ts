@@ -32,6 +32,8 @@ export const FAULT_KINDS = [
   "file copy-on-write",
   /** A page of shared anonymous memory. */
   "shmem",
+  /** A swapped page was mapped again: from its device with the mark MAJOR, else from the swap cache. */
+  "swap-in",
 ] as const;
 
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -49,6 +51,8 @@ export const FAULT_MARK = {
   FELL_BACK: 1 << 12,
   /** A huge entry was split on the way. */
   SPLIT_PMD: 1 << 13,
+  /** The contents came from a device: a major fault, of whatever kind. */
+  MAJOR: 1 << 14,
 } as const;
 
 /** The access is not allowed: SIGSEGV. */

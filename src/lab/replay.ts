@@ -42,7 +42,7 @@ export interface ReplayOutcome {
 /** True of every replay so far; reports say it. */
 const LEFT_OUT: readonly string[] = [
   "khugepaged and MADV_COLLAPSE: pages become huge at faults only.",
-  "Reclaim, swap and compaction: a machine short of memory, or fragmented, does worse than this.",
+  "Swap devices, reclaim and compaction: a machine short of memory, or fragmented, does worse than this.",
   "Huge pages of files and shared memory: page cache and tmpfs use 4 kB pages here.",
   "Data caches: a huge page changes only translations, faults and clearing.",
 ];
@@ -119,7 +119,7 @@ function outcomeOf(
     faults: {
       total: meter.nrFaults,
       byKind: faultsByKind(replay),
-      majorFaults: 0,
+      majorFaults: m.vmstat[VMSTAT.pgmajfault],
       ...(replay.nrOutOfMemory > 0 ? { outOfMemory: replay.nrOutOfMemory } : {}),
       latencyNs: {
         p50: latencyQuantile(meter.latency, 0.5),

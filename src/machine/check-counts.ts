@@ -2,7 +2,7 @@
  * Second half of the invariant walk: what the page tables map against what the frame table, the queues, the page cache and
  * the counters say.
  *
- * Entry: checkCounts. Holds, when it finds nothing: refcount = mappings + page cache + known extra references; every
+ * Entry: checkCounts. Holds, when it finds nothing: refcount = mappings + page or swap cache + known extra references; every
  *        mapcount is the number of entries; no frame is allocated that nobody can name.
  */
 
@@ -16,6 +16,8 @@ import type { Vma } from "../mm/vma.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { NR_ORDERS } from "../phys/state.ts";
 import { isLocked } from "../sched/locks.ts";
+import type { SwapEntry } from "../swap/state.ts";
+import { checkSwap, type FoundSwap, swapCacheOf } from "./check-swap.ts";
 import type { Machine } from "./machine.ts";
 
 /** References besides mappings that the caller knows of (pins, pipes): any page of the folio to count. */
@@ -34,6 +36,8 @@ export interface Found {
   readonly tableFrames: Set<Pfn>;
   /** Mappings by locked VMAs: head to mappings of pages of it. */
   readonly locked: Map<Pfn, number>;
+  /** Swap entries by the slot they name. */
+  readonly swaps: Map<SwapEntry, FoundSwap>;
   /** Ids of address spaces that map the huge zero folio now. */
   readonly hugeZeroUsers: Set<number>;
   /** Migration entries by page. */
@@ -57,11 +61,12 @@ function takenFrames(m: Machine): Pfn[] {
 
 /** Adds the problems it finds to `found`. */
 export function checkCounts(m: Machine, found: Found, extra: ExtraReferences): void {
-  const cached = checkPageCache(m, found);
   const taken = takenFrames(m);
+  const cached = new Set([...checkPageCache(m, found), ...swapCacheOf(m, taken, found)]);
   checkMapcounts(m, taken, found);
   checkFolios(m, taken, found, cached, extra);
   checkLocks(m, taken, found);
+  checkSwap(m, found);
   checkHugeZero(m, found);
   checkDeferredQueues(m, taken, found);
   checkCounters(m, taken, found);

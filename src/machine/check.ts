@@ -13,6 +13,7 @@ import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { checkPhys } from "../phys/check.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { checkCounts, type ExtraReferences, expectEqual, type Found } from "./check-counts.ts";
+import { noteSwapEntry } from "./check-swap.ts";
 import type { Machine } from "./machine.ts";
 
 /** Problems as sentences; empty if every invariant holds. `extra`: references the caller knows of (pins, pipes). */
@@ -24,6 +25,7 @@ export function checkMachine(m: Machine, extra: ExtraReferences = new Map()): st
     byMm: new Map(),
     locked: new Map(),
     tableFrames: new Set(),
+    swaps: new Map(),
     hugeZeroUsers: new Set(),
     migrations: new Map(),
   };
@@ -61,13 +63,14 @@ interface Seen {
   anon: number;
   file: number;
   shmem: number;
+  swap: number;
   tables: number;
   pteTables: number;
 }
 
 function checkMm(m: Machine, mm: Mm, found: Found): void {
   checkVmas(mm, found);
-  const seen: Seen = { anon: 0, file: 0, shmem: 0, tables: 0, pteTables: 0 };
+  const seen: Seen = { anon: 0, file: 0, shmem: 0, swap: 0, tables: 0, pteTables: 0 };
   noteTable(m, mm.root, found, seen);
   eachUsed(m, mm.root, found, (pgd, pudTable) => {
     noteTable(m, pudTable, found, seen);
@@ -80,6 +83,7 @@ function checkMm(m: Machine, mm: Mm, found: Found): void {
   expectEqual(found, `${where} rssAnon`, mm.rssAnon, seen.anon);
   expectEqual(found, `${where} rssFile`, mm.rssFile, seen.file);
   expectEqual(found, `${where} rssShmem`, mm.rssShmem, seen.shmem);
+  expectEqual(found, `${where} nrSwapEntries`, mm.nrSwapEntries, seen.swap);
   expectEqual(found, `${where} nrTables`, mm.nrTables, seen.tables);
   expectEqual(found, `${where} nrPteTables`, mm.nrPteTables, seen.pteTables);
 }
@@ -222,6 +226,10 @@ function notePte(
   if ((flags & ENTRY.MIGRATION) !== 0) {
     noteMigration(m, vma, m.tables.payload[slot], flags, found);
     seen.anon++;
+  }
+  if ((flags & ENTRY.SWAP) !== 0) {
+    seen.swap++;
+    noteSwapEntry(m, m.tables.payload[slot], flags, found);
   }
   if ((flags & ENTRY.PRESENT) === 0) return;
   checkAccess(mm, vma, flags, `page ${page}`, found);

@@ -1,22 +1,20 @@
 /**
  * One random history of the machine, beside the naive model: every step is carried out on both and compared.
  *
- * Entry: FuzzRun. Steps are plain integers, so that a failing list shrinks well. Used by tests only.
+ * Entry: FuzzRun. The steps are in fuzz-steps.ts. Used by tests only.
  * Holds after every step: checkMachine finds nothing; every read gives what the naive model says; a pinned page stays where
  *        it is mapped; no translation that a TLB may have kept is stale.
  */
 
-import { PAGE_SIZE, type Pfn, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import { PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
 import type { Profile } from "../base/profile.ts";
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import type { FileObject } from "../mm/file-object.ts";
-import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import type { Mm } from "../mm/state.ts";
-import { allocFolio, freeFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
-import { headOf, NO_PFN } from "../phys/frame-table.ts";
+import { headOf } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { createFile } from "../shmem/page-cache.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
@@ -30,10 +28,23 @@ import {
   sysMremap,
   sysMunmap,
 } from "../syscall/mmap.ts";
+import { sysSwapoff, sysSwapon } from "../syscall/swap.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "./access.ts";
 import { checkMachine } from "./check.ts";
 import { digestOf } from "./digest.ts";
+import { FuzzHolds } from "./fuzz-holds.ts";
 import { FuzzSplit } from "./fuzz-split.ts";
+import {
+  DEVICE_PAGES,
+  KNOB_WRITES,
+  LENGTHS,
+  MOST_PROCESSES,
+  PROTS,
+  rangeOf,
+  type Step,
+  WINDOW,
+  WINDOW_PAGES,
+} from "./fuzz-steps.ts";
 import { createMachine, type Machine } from "./machine.ts";
 import {
   contentsOf,
@@ -41,6 +52,7 @@ import {
   forkSpace,
   guardPages,
   lockPages,
+  loosenPages,
   mapPages,
   movePages,
   type NaiveObject,
@@ -53,52 +65,6 @@ import {
 import { NaiveTlb } from "./naive-tlb.ts";
 import { execProcess, exitProcess, forkProcess } from "./process.ts";
 import { restore, snapshot } from "./snapshot.ts";
-
-/** What a step does, and how often. */
-export const STEP_WEIGHTS = {
-  huge: 10,
-  write: 12,
-  read: 6,
-  fill: 4,
-  map: 6,
-  unmap: 4,
-  protect: 4,
-  move: 5,
-  resize: 3,
-  dontneed: 4,
-  free: 3,
-  guard: 3,
-  lock: 3,
-  unlock: 2,
-  hugeAdvice: 4,
-  forkAdvice: 1,
-  otherAdvice: 1,
-  populate: 5,
-  brk: 2,
-  stack: 1,
-  fork: 4,
-  exit: 2,
-  exec: 1,
-  pin: 3,
-  get: 2,
-  letGo: 3,
-  knob: 4,
-  shrink: 3,
-  splitFolio: 6,
-  hold: 1,
-  holdAll: 1,
-  release: 4,
-} as const;
-
-export type StepName = keyof typeof STEP_WEIGHTS;
-/** The numbers choose process, place, length and variant; any integers from 0 on will do. */
-export interface Step {
-  readonly name: StepName;
-  readonly who: number;
-  readonly at: number;
-  readonly length: number;
-  readonly variant: number;
-}
 
 export interface FuzzConfig {
   readonly profile: Profile;
@@ -113,48 +79,10 @@ interface Process {
   readonly stackTop: number;
 }
 
-/** A reference the test holds. `page` is the naive record it was taken on, null for FOLL_GET. */
-interface Held {
-  readonly kind: "pin" | "get";
-  readonly pfn: Pfn;
-  readonly owner: Process;
-  readonly at: number;
-  readonly page: NaivePage;
-}
-
-/** All mappings of the test lie in this many pages from here (page numbers), so that they meet often. */
-const WINDOW = 2 ** 28;
-const WINDOW_PAGES = 7 * PTES_PER_REGION;
-const MOST_PROCESSES = 4;
-const LENGTHS = [1, 2, 3, 8, 15, 16, 17, 100, 255, 256, 511, 512, 513, 600, 1024, 1536];
-const PROTS = [3, 3, 3, 1, 0, 2];
-const KNOB_WRITES = [
-  ["thp.enabled", "always"],
-  ["thp.enabled", "always"],
-  ["thp.enabled", "madvise"],
-  ["thp.enabled", "never"],
-  ["thp.use_zero_page", "0"],
-  ["thp.use_zero_page", "1"],
-  ["thp.defrag", "always"],
-  ["thp.defrag", "never"],
-  ["thp.shrink_underused", "0"],
-  ["thp.shrink_underused", "1"],
-  ["thp.hugepages-2048kB.enabled", "always"],
-  ["thp.hugepages-2048kB.enabled", "inherit"],
-  ["thp.hugepages-64kB.enabled", "always"],
-  ["thp.hugepages-64kB.enabled", "never"],
-  ["thp.hugepages-16kB.enabled", "inherit"],
-  ["thp.hugepages-1024kB.enabled", "always"],
-  ["thp.hugepages-1024kB.enabled", "never"],
-] as const;
-
 export class FuzzRun {
   readonly m: Machine;
   private readonly processes: Process[] = [];
-  private readonly held: Held[] = [];
-  private readonly extra = new Map<Pfn, number>();
-  /** Blocks taken from the allocator to make memory scarce. */
-  private readonly blocks: Pfn[] = [];
+  private readonly holds: FuzzHolds<Process>;
   private file: FileObject;
   private readonly fileObject: NaiveObject;
   private readonly tlb = new NaiveTlb();
@@ -166,6 +94,7 @@ export class FuzzRun {
     const { profile, nrNodes } = config;
     this.m = createMachine({ memoryBytes, profile, nrNodes, randomizeAddresses: false });
     this.m.mmuNotifier = this.tlb;
+    this.holds = new FuzzHolds(this.m);
     writeKnob(this.m, "thp.enabled", "always");
     writeKnob(this.m, "thp.use_zero_page", "1");
     writeKnob(this.m, "thp.shrink_underused", "1");
@@ -173,7 +102,8 @@ export class FuzzRun {
     this.m.memcgs[memcg]!.max = 1500;
     this.file = createFile(this.m, "file", "/lib/fuzz");
     this.fileObject = { fileId: this.file.id, written: new Map() };
-    this.split = new FuzzSplit(this.m, (pfn, nr) => this.note(pfn, nr));
+    this.split = new FuzzSplit(this.m, (pfn, nr) => this.holds.note(pfn, nr));
+    sysSwapon(this.m, { nrSlots: DEVICE_PAGES[0] });
     this.start(0);
   }
 
@@ -207,18 +137,18 @@ export class FuzzRun {
     for (const p of this.processes) for (const at of p.space.keys()) this.readAt(p, at);
     this.checkMachine("reading everything");
     for (const p of this.processes) exitProcess(this.m, p.mm);
-    while (this.held.length > 0) this.letGoOf(0);
+    while (this.holds.pages.length > 0) this.holds.letGo(0);
     this.checkMachine("the end");
   }
 
   private checkMachine(after: string): void {
-    const problems = checkMachine(this.m, this.extra);
+    const problems = checkMachine(this.m, this.holds.references);
     if (problems.length > 0) throw new Error(`after ${after}: ${problems.slice(0, 8).join("\n")}`);
   }
 
   /** A page pinned for a device stays the page its owner sees (ANON-154). */
   private checkHeld(after: string): void {
-    for (const { kind, pfn, owner, at, page } of this.held) {
+    for (const { kind, pfn, owner, at, page } of this.holds.pages) {
       if (kind !== "pin") continue;
       if (!this.processes.includes(owner) || owner.space.get(at) !== page) continue;
       const now = translateToPfn(this.m, owner.mm, ...split(at));
@@ -236,18 +166,9 @@ export class FuzzRun {
     this.processes.push({ mm, space, stackTop: plan.stackTop / PAGE_SIZE });
   }
 
-  /** First page and length of the step's range, anywhere in the window. */
-  private range(step: Step): { first: number; nr: number } {
-    const nr = LENGTHS[step.length % LENGTHS.length];
-    // Half of all ranges start on a 2 MiB boundary.
-    const at = step.at % WINDOW_PAGES;
-    const start = step.at % 2 === 0 ? at - (at % PTES_PER_REGION) : at;
-    return { first: WINDOW + start, nr };
-  }
-
   /** A page that is mapped, if there is any near. */
   private place(p: Process, step: Step): number {
-    const { first } = this.range(step);
+    const { first } = rangeOf(step);
     for (let at = first; at < first + 2048; at++) if (p.space.has(at)) return at;
     return first;
   }
@@ -287,13 +208,15 @@ export class FuzzRun {
       if (!isAllowed) throw new Error(`page ${at} was read but must not be`);
       this.tlb.remember(this.m, p.mm, at);
       const seen = pageTag(this.m, p.mm, ...split(at));
+      // Once a page given up reads as zeroes it stays so.
+      if (seen === 0 && page.mayBeLost) page.tag = null;
       if (seen !== contentsOf(page))
         throw new Error(`mm ${p.mm.id} page ${at} reads ${seen}, not ${contentsOf(page)}`);
     } else if (isAllowed && result !== -12) throw new Error(`read of page ${at} gave ${result}`);
   }
 
   map(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     const kind = step.variant % 8;
     const prot = PROTS[(step.variant >>> 3) % PROTS.length];
     const isFile = kind === 0;
@@ -337,13 +260,13 @@ export class FuzzRun {
   }
 
   unmap(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     expectZero(sysMunmap(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE), "munmap");
     unmapPages(p.space, first, nr);
   }
 
   protect(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     const prot = PROTS[step.variant % PROTS.length];
     sysMprotect(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE, prot);
     protectPages(p.space, first, nr, prot);
@@ -426,24 +349,58 @@ export class FuzzRun {
   }
 
   dontneed(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     const ignoresLocks = step.variant % 4 === 0;
     this.advise(p, first, nr, ignoresLocks ? MADV.DONTNEED_LOCKED : MADV.DONTNEED);
     dropPages(p.space, first, nr, ignoresLocks ? "ignored" : "respected");
   }
 
   free(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     this.advise(p, first, nr, MADV.FREE);
+    loosenPages(p.space, first, nr);
+  }
+
+  cold(p: Process, step: Step): void {
+    const { nr } = rangeOf(step);
+    this.advise(p, this.place(p, step), nr, MADV.COLD);
+  }
+
+  /** MADV_PAGEOUT: contents must survive, unless they were given up before. */
+  pageOut(p: Process, step: Step): void {
+    const { first, nr } = rangeOf(step);
+    this.advise(p, step.variant % 2 === 0 ? first : this.place(p, step), nr, MADV.PAGEOUT);
+  }
+
+  willNeed(p: Process, step: Step): void {
+    const { first, nr } = rangeOf(step);
+    this.advise(p, first, nr, MADV.WILLNEED);
+  }
+
+  /** Up to two devices at a time. */
+  swapOn(_p: Process, step: Step): void {
+    const { devices } = this.m.swap;
+    if (devices.filter((device) => device !== null).length >= 2) return;
+    const nrSlots = DEVICE_PAGES[step.variant % DEVICE_PAGES.length];
+    const type = sysSwapon(this.m, { nrSlots, priority: step.length % 2 });
+    if (type < 0) throw new Error(`swapon gave ${type}`);
+  }
+
+  swapOff(_p: Process, step: Step): void {
+    const type = step.variant % 2;
+    const wasThere = this.m.swap.devices[type] != null;
+    const result = sysSwapoff(this.m, type);
+    const allowed = wasThere ? [0, -12] : [-22];
+    if (!allowed.includes(result)) throw new Error(`swapoff gave ${result}`);
   }
 
   hugeAdvice(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     this.advise(p, first, nr, step.variant % 3 === 0 ? MADV.NOHUGEPAGE : MADV.HUGEPAGE);
   }
 
   forkAdvice(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     const advice = [MADV.DONTFORK, MADV.DOFORK, MADV.WIPEONFORK, MADV.KEEPONFORK][step.variant % 4];
     this.advise(p, first, nr, advice);
     for (let at = first; at < first + nr; at++) {
@@ -457,21 +414,21 @@ export class FuzzRun {
   }
 
   otherAdvice(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
-    const advice = [MADV.SEQUENTIAL, MADV.RANDOM, MADV.NORMAL, MADV.MERGEABLE, MADV.WILLNEED];
+    const { first, nr } = rangeOf(step);
+    const advice = [MADV.SEQUENTIAL, MADV.RANDOM, MADV.NORMAL, MADV.MERGEABLE];
     this.advise(p, first, nr, advice[step.variant % advice.length]);
   }
 
   /** Faults that write nothing: what is copied must keep its contents. */
   populate(p: Process, step: Step): void {
     const first = this.place(p, step);
-    const { nr } = this.range(step);
+    const { nr } = rangeOf(step);
     this.advise(p, first, nr, step.variant % 3 === 0 ? MADV.POPULATE_READ : MADV.POPULATE_WRITE);
   }
 
   guard(p: Process, step: Step): void {
     if (!this.m.profile.guardPages) return;
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     if (step.variant % 3 === 0) {
       this.release(); // half of it done for want of a page table would be no history the model knows
       this.advise(p, first, nr, MADV.GUARD_INSTALL);
@@ -486,14 +443,14 @@ export class FuzzRun {
   }
 
   lock(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     const flags = step.variant % 3 === 0 ? MLOCK_ONFAULT : 0;
     sysMlock2(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE, flags);
     lockPages(p.space, first, nr, true);
   }
 
   unlock(p: Process, step: Step): void {
-    const { first, nr } = this.range(step);
+    const { first, nr } = rangeOf(step);
     sysMunlock(this.m, p.mm, first * PAGE_SIZE, nr * PAGE_SIZE);
     lockPages(p.space, first, nr, false);
   }
@@ -556,10 +513,7 @@ export class FuzzRun {
     if (!isAccessible(this.m, p.mm, ...split(at), "write"))
       if (handleFault(this.m, p.mm, ...split(at), "write") < 0) return;
     const pfn = translateToPfn(this.m, p.mm, ...split(at));
-    const isLarge = this.m.frames.order[pfn] > 0;
-    pinPages(this.m, p.mm, pfn, 1);
-    this.note(pfn, isLarge ? 1 : 1024);
-    this.held.push({ kind: "pin", pfn, owner: p, at, page });
+    this.holds.pin(p, pfn, at, page);
   }
 
   /** A plain reference, as a pipe would take it. */
@@ -570,21 +524,12 @@ export class FuzzRun {
     if (handleFault(this.m, p.mm, ...split(at), "read") < 0) return;
     const pfn = translateToPfn(this.m, p.mm, ...split(at));
     if (pfn === this.m.zeroPfn || this.m.hugeZero.pfn === headOf(this.m.frames, pfn)) return;
-    getPage(this.m, pfn);
-    this.note(pfn, 1);
-    this.held.push({ kind: "get", pfn, owner: p, at, page });
+    this.holds.get(p, pfn, at, page);
   }
 
   letGo(_p: Process, step: Step): void {
-    if (this.held.length > 0) this.letGoOf(step.variant % this.held.length);
-  }
-
-  private letGoOf(index: number): void {
-    const [{ kind, pfn }] = this.held.splice(index, 1);
-    const isLarge = this.m.frames.order[pfn] > 0;
-    this.note(pfn, kind === "pin" && !isLarge ? -1024 : -1);
-    if (kind === "pin") unpinPages(this.m, pfn, 1);
-    else putPage(this.m, pfn);
+    const nr = this.holds.pages.length;
+    if (nr > 0) this.holds.letGo(step.variant % nr);
   }
 
   knob(_p: Process, step: Step): void {
@@ -608,39 +553,17 @@ export class FuzzRun {
   /** Takes some blocks, so that memory becomes short or fragmented. */
   hold(_p: Process, step: Step): void {
     const order = step.variant % 11;
-    for (let i = 0; i < 1 + (step.at % 20); i++) this.takeBlock(order);
+    for (let i = 0; i < 1 + (step.at % 20); i++) this.holds.takeBlock(order);
   }
 
   /** Takes all but a few pages. */
   holdAll(_p: Process, step: Step): void {
-    for (let order = 10; order >= 0; order--) while (this.takeBlock(order));
-    for (let i = 0; i < step.at % 12; i++) this.giveBlock();
+    for (let order = 10; order >= 0; order--) while (this.holds.takeBlock(order));
+    for (let i = 0; i < step.at % 12; i++) this.holds.giveBlock();
   }
 
   release(): void {
-    while (this.blocks.length > 0) this.giveBlock();
-  }
-
-  private takeBlock(order: number): boolean {
-    const pfn = allocFolio(this.m, order, GFP_HIGHUSER_MOVABLE, 0);
-    if (pfn === NO_PFN) return false;
-    this.blocks.push(pfn);
-    this.note(pfn, 1);
-    return true;
-  }
-
-  private giveBlock(): void {
-    const pfn = this.blocks.pop();
-    if (pfn === undefined) return;
-    this.note(pfn, -1);
-    this.m.frames.refcount[pfn] = 0;
-    freeFolio(this.m, pfn);
-  }
-
-  private note(pfn: Pfn, nr: number): void {
-    const total = (this.extra.get(pfn) ?? 0) + nr;
-    if (total === 0) this.extra.delete(pfn);
-    else this.extra.set(pfn, total);
+    while (this.holds.giveBlock());
   }
 }
 

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { PROFILES } from "../base/profile.ts";
 import { digestOf } from "./digest.ts";
-import { FuzzRun, STEP_WEIGHTS, type Step, type StepName } from "./fuzz-run.ts";
+import { FuzzRun } from "./fuzz-run.ts";
+import { STEP_WEIGHTS, type Step, type StepName } from "./fuzz-steps.ts";
 
 // HUGELAB_FUZZ_RUNS=1000 runs longer and shrinks what fails; HUGELAB_FUZZ_SEED takes another sequence.
 const RUNS = process.env.HUGELAB_FUZZ_RUNS;

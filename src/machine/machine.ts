@@ -16,6 +16,7 @@ import { allocFolio } from "../phys/alloc.ts";
 import { createPhys } from "../phys/boot.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP_KERNEL } from "../phys/gfp.ts";
+import { createSwapSpace } from "../swap/state.ts";
 import { PHASE_TABLES } from "./phase-tables.ts";
 
 /** Everything; each folder to the left sees the part it extends. */
@@ -67,6 +68,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
   const isSmallMemory = config.memoryBytes < config.profile.smallMemoryBytes;
   const knobs: ThpKnobs = defaultKnobs(isSmallMemory);
   return Object.assign(phys, {
+    swap: createSwapSpace(phys),
     tables: createPageTables(phys.frames.nrFrames),
     mms: [],
     anonVmas: [null],

@@ -25,6 +25,8 @@ export interface NaivePage {
   prot: number;
   /** Last write to private memory; null: the object's contents, or zero. */
   tag: number | null;
+  /** MADV_FREE was given since the last write: reads may see the tag or zero. */
+  mayBeLost: boolean;
   isDroppedAtFork: boolean;
   isWipedAtFork: boolean;
   /** mlock: MADV_DONTNEED is refused. */
@@ -47,6 +49,7 @@ export function contentsOf(page: NaivePage): number {
 
 /** A write that the machine has carried out. */
 export function writeTo(page: NaivePage, tag: number): void {
+  page.mayBeLost = false;
   if (page.isShared) page.object!.written.set(page.index, tag);
   else page.tag = tag;
 }
@@ -66,6 +69,7 @@ export function mapPages(
       isShared: backing?.isShared ?? false,
       prot,
       tag: null,
+      mayBeLost: false,
       isDroppedAtFork: false,
       isWipedAtFork: false,
       isLocked: false,
@@ -88,6 +92,14 @@ export function dropPages(
     const page = space.get(at);
     if (page?.isLocked === true && locks === "respected") return;
     if (page !== undefined) space.set(at, { ...page, tag: null });
+  }
+}
+
+/** MADV_FREE: private anonymous pages may lose what was written to them, now or later, until they are written again. */
+export function loosenPages(space: NaiveSpace, first: number, nr: number): void {
+  for (let at = first; at < first + nr; at++) {
+    const page = space.get(at);
+    if (page !== undefined && page.object === null) page.mayBeLost = true;
   }
 }
 

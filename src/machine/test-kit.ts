@@ -19,6 +19,7 @@ import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts"
 import { PROFILES } from "../base/profile.ts";
 import { translateToPfn } from "../fault/fault.ts";
 import {
+  FAULT_MARK,
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
   FAULT_WAIT,
@@ -28,7 +29,7 @@ import {
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { ANON_ORDERS, writeKnob } from "../huge/knobs.ts";
-import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, pmdSlotOf, pteTableOf } from "../mm/page-tables.ts";
 import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { pageMapcount } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -36,9 +37,11 @@ import { findVma, VM, type Vma } from "../mm/vma.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
+import { swapCountOf } from "../swap/state.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
 import { MLOCK_ONFAULT, sysMlock2, sysMunlock } from "../syscall/mlock.ts";
 import { MAP, MREMAP, PROT, sysMmap, sysMprotect, sysMremap, sysMunmap } from "../syscall/mmap.ts";
+import { sysSwapoff, sysSwapon } from "../syscall/swap.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "./access.ts";
 import { checkMachine } from "./check.ts";
 import { createMachine, type Machine } from "./machine.ts";
@@ -93,6 +96,8 @@ export interface Smaps {
   readonly AnonHugePages: number;
   /** Pss in locked VMAs. */
   readonly Locked: number;
+  readonly Swap: number;
+  readonly SwapPss: number;
 }
 
 const KIB_PER_PAGE = 4;
@@ -218,7 +223,9 @@ export class Kit {
     if (result === FAULT_SIGSEGV) return "SIGSEGV";
     if (result < 0) return result === FAULT_SIGBUS ? "SIGBUS" : "OOM";
     const kind = faultKindOf(result);
-    return kind === "anon mTHP" ? `${kind} ${4 << faultOrderOf(result)}kB` : kind;
+    const isMthp = kind === "anon mTHP" || (kind === "swap-in" && faultOrderOf(result) > 0);
+    const what = isMthp ? `${kind} ${4 << faultOrderOf(result)}kB` : kind;
+    return (result & FAULT_MARK.MAJOR) !== 0 ? `major ${what}` : what;
   }
 
   /** Contents without touching anything: tags of the last writes, 0 for zeroes, -1 for nothing mapped. */
@@ -240,6 +247,59 @@ export class Kit {
       const isZero = (this.m.frames.flags[pfn] & PG.ZERO) !== 0;
       return isZero ? 0 : pageMapcount(this.m, pfn);
     });
+  }
+
+  /** Swap entries, -1 where there is none. */
+  swapEntries(range: Range): number[] {
+    const { flags, payload } = this.m.tables;
+    return this.pages(range, (addr) => {
+      const table = pteTableOf(this.m.tables, range.mm.root, regionOf(addr));
+      const slot = table * 512 + pteIndexOf(addr);
+      return (flags[slot] & ENTRY.SWAP) !== 0 ? payload[slot] : -1;
+    });
+  }
+
+  /** Every page's state in runs, e.g. "swap*4 small*508": none, swap, zero, small, large, huge. */
+  states(range: Range): string {
+    const runs: { state: string; nr: number }[] = [];
+    for (let page = 0; page < range.nrPages; page++) {
+      const state = this.stateOf(part(range, page, 1));
+      const last = runs.at(-1);
+      if (last?.state === state) last.nr++;
+      else runs.push({ state, nr: 1 });
+    }
+    return runs.map(({ state, nr }) => `${state}*${nr}`).join(" ");
+  }
+
+  private stateOf(page: Range): string {
+    const pfn = this.pfns(page)[0];
+    if (pfn < 0) return this.swapEntries(page)[0] >= 0 ? "swap" : "none";
+    if ((this.m.frames.flags[pfn] & PG.ZERO) !== 0) return "zero";
+    if (this.isHuge(page)) return "huge";
+    return this.m.frames.order[pfn] > 0 ? "large" : "small";
+  }
+
+  /** Flags of the folio that holds the range's first page, e.g. "ANON LRU ACTIVE". */
+  flags(range: Range): string {
+    const bits = this.m.frames.flags[this.folio(range)];
+    const names = Object.keys(PG) as (keyof typeof PG)[];
+    return names.filter((name) => (bits & PG[name]) !== 0).join(" ");
+  }
+
+  /** Starts swapping to a new device of `pages` slots, the header included. Returns its number. */
+  swapon(options: { pages: number; priority?: number }): number {
+    const { pages, priority } = options;
+    const given = priority === undefined ? {} : { priority };
+    const type = sysSwapon(this.m, { nrSlots: pages, ...given });
+    if (type < 0) throw new Error(`swapon gave ${type}`);
+    this.check();
+    return type;
+  }
+
+  swapoff(type = 0): number {
+    const result = sysSwapoff(this.m, type);
+    this.check();
+    return result;
   }
 
   /** Head frame of the folio that the range's first page is in. */
@@ -266,10 +326,15 @@ export class Kit {
   /** What smaps would say of the range, counted page by page. */
   smaps(range: Range): Smaps {
     const sum = { Rss: 0, Pss: 0, Shared: 0, Private: 0, Referenced: 0 };
-    const more = { Anonymous: 0, LazyFree: 0, AnonHugePages: 0, Locked: 0 };
+    const more = { Anonymous: 0, LazyFree: 0, AnonHugePages: 0, Locked: 0, Swap: 0, SwapPss: 0 };
     const { frames } = this.m;
     for (let page = 0; page < range.nrPages; page++) {
       const at = part(range, page, 1);
+      const swapEntry = this.swapEntries(at)[0];
+      if (swapEntry >= 0) {
+        more.Swap += KIB_PER_PAGE;
+        more.SwapPss += KIB_PER_PAGE / swapCountOf(this.m, swapEntry);
+      }
       const pfn = this.pfns(at)[0];
       if (pfn < 0 || (frames.flags[pfn] & PG.ZERO) !== 0) continue;
       const head = headOf(frames, pfn);

@@ -35,6 +35,8 @@ test("ANON-151 ANON-132 ANON-300 smaps of a child: shared, half the Pss, not ref
     LazyFree: 0,
     AnonHugePages: 2048,
     Locked: 0,
+    Swap: 0,
+    SwapPss: 0,
   });
   expect(t.kpagecount(child)).toEqual(new Array(512).fill(2));
 });

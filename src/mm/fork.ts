@@ -10,6 +10,7 @@ import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
 import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
+import { dupEntry } from "../swap/entries.ts";
 import { forkAnonVma } from "./anon-vma.ts";
 import { putFolio } from "./folio.ts";
 import { copyMigrationPte } from "./migration.ts";
@@ -175,9 +176,13 @@ function copyPtes(
       nrAnon++;
       nrCopied++;
       continue;
+    } else if ((entry & ENTRY.SWAP) !== 0) {
+      dupEntry(m, pfn);
+      flags[from + i] = entry & ~ENTRY.EXCLUSIVE;
+      child.nrSwapEntries++;
     }
     payload[to + i] = pfn;
-    flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG | ENTRY.UFFD_WP);
+    flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG | ENTRY.EXCLUSIVE | ENTRY.UFFD_WP);
     nrCopied++;
   }
   m.tables.nrUsed[toTable] += nrCopied;

@@ -4,7 +4,7 @@
  */
 
 import type { Addr, Pfn } from "../base/address.ts";
-import type { PhysState } from "../phys/state.ts";
+import type { SwapState } from "../swap/state.ts";
 import type { AnonVma } from "./anon-vma.ts";
 import type { FileObject } from "./file-object.ts";
 import type { PageTables } from "./page-tables.ts";
@@ -36,6 +36,7 @@ export interface Mm {
   rssAnon: number;
   rssFile: number;
   rssShmem: number;
+  /** Page-table entries that name a swap slot (VmSwap). */
   nrSwapEntries: number;
   /** Largest total RSS seen before a decrease; see peakRss(). */
   hiwaterRss: number;
@@ -74,7 +75,7 @@ export interface HugeZero {
   refcount: number;
 }
 
-export interface MmState extends PhysState {
+export interface MmState extends SwapState {
   readonly tables: PageTables;
   /** By id; null where an address space ended. */
   readonly mms: (Mm | null)[];

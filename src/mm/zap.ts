@@ -17,6 +17,9 @@ import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { freeFolios } from "../phys/free-batch.ts";
+import { freeSwapIfUnmapped } from "../swap/cache.ts";
+import { freeEntryAndCache } from "../swap/entries.ts";
+import type { SwapEntry } from "../swap/state.ts";
 import { putFolio } from "./folio.ts";
 import { unlockBeforeZap } from "./mlock.ts";
 import { ENTRY, isGuard, NO_TABLE, pmdTableOf } from "./page-tables.ts";
@@ -106,6 +109,7 @@ function zapPtes(
       else flags[slot] = 0; // zero page, marker: nothing is counted
       // A page under migration is resident, but its mapping is not counted: whoever migrates it holds it.
       if ((entry & ENTRY.MIGRATION) !== 0) nrSmall++;
+      if ((entry & ENTRY.SWAP) !== 0) dropSwapEntry(m, mm, pfn);
     } else if (frames.order[pfn] !== 0) {
       const nr = runOfFolio(m, slot, base + last, pfn);
       zapLargeFolioPtes(m, mm, slot, pfn, nr);
@@ -116,7 +120,7 @@ function zapPtes(
       nrSmall++;
       if (--frames.mapcount[pfn] === 0) nrUnmapped++;
       if (--frames.refcount[pfn] === 0) m.toFree[nrToFree++] = pfn;
-      else if ((entry & ENTRY.DIRTY) !== 0) frames.flags[pfn] |= PG.DIRTY;
+      else leaveBehind(m, pfn, entry);
     } else {
       zapFilePte(m, mm, slot, pfn, entry);
     }
@@ -125,6 +129,18 @@ function zapPtes(
   m.tables.nrUsed[table] -= nrCleared;
   mm.rssAnon -= nrSmall;
   m.vmstat[NR_ANON_PAGES] -= nrUnmapped;
+}
+
+/** An entry that named a swap slot was cleared. */
+export function dropSwapEntry(m: MmState, mm: Mm, entry: SwapEntry): void {
+  mm.nrSwapEntries--;
+  freeEntryAndCache(m, entry);
+}
+
+/** A 4K page that others still need lost a mapping. */
+function leaveBehind(m: MmState, pfn: Pfn, entry: number): void {
+  if ((entry & ENTRY.DIRTY) !== 0) m.frames.flags[pfn] |= PG.DIRTY;
+  freeSwapIfUnmapped(m, pfn);
 }
 
 function zapLargeFolioPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {

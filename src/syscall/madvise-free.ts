@@ -14,15 +14,18 @@ import {
 } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
-import { splitFolio } from "../huge/split-folio.ts";
-import { putFolio } from "../mm/folio.ts";
 import { ENTRY, NO_TABLE, pmdTableOf } from "../mm/page-tables.ts";
 import { isHugeEntry } from "../mm/pmd.ts";
-import { folioMapcount, isMaybeMappedShared } from "../mm/rmap.ts";
+import { folioMapcount, isMaybeMappedShared, runOfFolio } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
+import { clearEntry } from "../mm/table-alloc.ts";
 import { isAnonymous, VM, type Vma } from "../mm/vma.ts";
+import { dropSwapEntry } from "../mm/zap.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { lruLazyFree } from "../phys/lru.ts";
+import { isFolioBusy } from "../sched/locks.ts";
+import { freeSwapOf } from "../swap/cache.ts";
+import { splitForAdvice } from "./advised-folio.ts";
 
 /** MADV_FREE on part of one VMA. */
 export function lazyFreeRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr): Err {
@@ -38,17 +41,17 @@ export function lazyFreeRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: 
     const slot = pmdTable * 512 + (region & 511);
     const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
     const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
-    if (m.tables.flags[slot] !== 0) lazyFreeRegion(m, slot, first, last);
+    if (m.tables.flags[slot] !== 0) lazyFreeRegion(m, mm, slot, first, last);
   }
   return 0;
 }
 
-function lazyFreeRegion(m: HugeState, slot: number, first: number, last: number): void {
+function lazyFreeRegion(m: HugeState, mm: Mm, slot: number, first: number, last: number): void {
   const entry = m.tables.flags[slot];
   if (isHugeEntry(entry)) {
     if ((entry & (ENTRY.SPECIAL | ENTRY.MIGRATION)) !== 0) return; // ANON-087, ANON-263
     const head = m.tables.payload[slot];
-    if (folioMapcount(m, head) !== 1) return; // ANON-263
+    if (folioMapcount(m, head) !== 1 || isFolioBusy(m, head)) return; // ANON-263
     if (last - first === PTES_PER_REGION) {
       markLazyFree(m, head);
       m.tables.flags[slot] = entry & ~(ENTRY.YOUNG | ENTRY.DIRTY);
@@ -56,51 +59,47 @@ function lazyFreeRegion(m: HugeState, slot: number, first: number, last: number)
     }
     if (!splitForAdvice(m, head)) return;
   }
-  lazyFreePtes(m, m.tables.payload[slot] * 512, first, last);
+  lazyFreePtes(m, mm, m.tables.payload[slot] * 512, first, last);
 }
 
-function lazyFreePtes(m: HugeState, base: number, first: number, last: number): void {
+function lazyFreePtes(m: HugeState, mm: Mm, base: number, first: number, last: number): void {
   const { flags, payload } = m.tables;
-  const frames = m.frames;
-  for (let i = first; i < last; i++) {
-    const entry = flags[base + i];
-    if ((entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) !== ENTRY.PRESENT) continue;
-    const pfn = payload[base + i];
-    const head = headOf(frames, pfn);
-    const nr = 1 << frames.order[head];
-    if ((frames.flags[head] & PG.ANON) === 0) continue;
-    if (nr > 1) {
-      const covers = pfn === head && i + nr <= last && mapsWhole(m, base + i, head, nr);
-      if (covers && frames.largeMapcount[head] === nr) {
-        markLazyFree(m, head);
-        for (let k = 0; k < nr; k++) flags[base + i + k] &= ~(ENTRY.YOUNG | ENTRY.DIRTY);
-        i += nr - 1;
-        continue;
-      }
-      if (isMaybeMappedShared(m, head) || !splitForAdvice(m, head)) continue; // ANON-263
-      i--; // look again: the page is a folio of its own now, or the zero page
+  const { frames } = m;
+  for (let i = first; i < last; ) {
+    const slot = base + i;
+    const isPage = (flags[slot] & (ENTRY.PRESENT | ENTRY.SPECIAL)) === ENTRY.PRESENT;
+    const head = isPage ? headOf(frames, payload[slot]) : 0;
+    if (!isPage || (frames.flags[head] & PG.ANON) === 0) {
+      if ((flags[slot] & ENTRY.SWAP) !== 0) freeSwapEntry(m, mm, slot);
+      i++;
       continue;
     }
-    if (frames.mapcount[pfn] !== 1) continue;
-    markLazyFree(m, pfn);
-    flags[base + i] = entry & ~(ENTRY.YOUNG | ENTRY.DIRTY);
+    const nrFolio = 1 << frames.order[head];
+    const nr = nrFolio === 1 ? 1 : runOfFolio(m, slot, base + last, payload[slot]);
+    if (nr < nrFolio) {
+      // After the split the same entries are looked at again, as pages of their own or the zero page.
+      const isSplit = !isMaybeMappedShared(m, head) && splitForAdvice(m, head); // ANON-263
+      i += isSplit ? 0 : nr;
+      continue;
+    }
+    i += nr;
+    if (folioMapcount(m, head) !== nr || isFolioBusy(m, head)) continue;
+    if (!leavesSwapCache(m, head)) continue;
+    markLazyFree(m, head);
+    for (let k = slot; k < slot + nr; k++) flags[k] &= ~(ENTRY.YOUNG | ENTRY.DIRTY);
   }
 }
 
-function mapsWhole(m: HugeState, slot: number, head: Pfn, nr: number): boolean {
-  for (let k = 0; k < nr; k++) {
-    const isNext = m.tables.payload[slot + k] === head + k;
-    if (!isNext || (m.tables.flags[slot + k] & ENTRY.PRESENT) === 0) return false;
-  }
-  return true;
+/** ANON-264: contents that are on a device are not needed either. */
+function freeSwapEntry(m: HugeState, mm: Mm, slot: number): void {
+  const entry = m.tables.payload[slot];
+  clearEntry(m.tables, slot);
+  dropSwapEntry(m, mm, entry);
 }
 
-/** A folio split on behalf of madvise, with the reference it needs. False if the folio is in use elsewhere. */
-function splitForAdvice(m: HugeState, head: Pfn): boolean {
-  m.frames.refcount[head]++;
-  const isSplit = splitFolio(m, head) === 0;
-  putFolio(m, head, 1);
-  return isSplit;
+/** A page whose slot others need stays as it is. */
+function leavesSwapCache(m: HugeState, head: Pfn): boolean {
+  return (m.frames.flags[head] & PG.SWAPCACHE) === 0 || freeSwapOf(m, head);
 }
 
 /** The folio becomes clean and droppable; one that is lazy already only loses the dirtiness of later writes. */

@@ -1,7 +1,7 @@
 /**
  * madvise(2): argument checks in the kernel's order, the walk over VMAs, and each advice.
  *
- * Rules: ANON-040..046, 061, 260..271. Advice that later issues bring (COLD, PAGEOUT, COLLAPSE, guard regions) returns
+ * Rules: ANON-040..046, 061, 260..271. Advice that later issues bring (COLLAPSE, guard regions) returns
  *        -ENOSYS, which no kernel does, so that a caller can tell "not modelled" from an error.
  */
 
@@ -15,7 +15,9 @@ import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
 import { dropRange, freeEmptiedPteTables } from "../mm/zap.ts";
+import { coldRange, pageOutRange } from "./madvise-cold.ts";
 import { lazyFreeRange } from "./madvise-free.ts";
+import { willNeedRange } from "./madvise-willneed.ts";
 
 /** MADV numbers of Linux. */
 export const MADV = {
@@ -49,7 +51,7 @@ export const MADV = {
 /** Lengths that wrap around the 64-bit address space are not valid; beyond user space nothing is mapped. */
 const ADDRESS_SPACE = 2 ** 64;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
-const NOT_MODELLED: ReadonlySet<number> = new Set([MADV.COLD, MADV.PAGEOUT, MADV.COLLAPSE]);
+const NOT_MODELLED: ReadonlySet<number> = new Set([MADV.COLLAPSE]);
 
 /** Advice by which memory loses its contents, now or in a child. */
 const DISCARDS: ReadonlySet<number> = new Set([
@@ -144,10 +146,17 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
       if ((vma.flags & VM_SPECIAL) !== 0) return -EINVAL;
       removeGuards(m, mm, start, end);
       return 0;
+    case MADV.COLD:
+      return coldRange(m, mm, vma, start, end);
+    case MADV.PAGEOUT:
+      return pageOutRange(m, mm, vma, start, end);
+    case MADV.WILLNEED:
+      willNeedRange(m, mm, start, end);
+      return 0;
     case MADV.REMOVE:
       return -EINVAL; // no file here can be punched; anonymous memory never can (ANON-270)
     default:
-      return 0; // WILLNEED starts reads only
+      return 0;
   }
 }
 

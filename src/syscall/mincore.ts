@@ -21,6 +21,7 @@ import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, type Vma } from "../mm/vma.ts";
 import { NO_PFN } from "../phys/frame-table.ts";
+import { swapCachedPage } from "../swap/state.ts";
 
 /**
  * One byte per page into `residency`: 1 resident, 0 not. 0, -EINVAL, or -ENOMEM at the first page that is not mapped; the
@@ -68,12 +69,14 @@ function fillRegion(
   for (let i = 0; i < nr; i++) {
     const pteIndex = pteIndexOf(start) + i;
     const pte = table < 0 ? 0 : tables.flags[table + pteIndex];
-    const isResident = pte === 0 ? isCached(vma, start, i) : isMapped(pte);
+    let isResident = pte === 0 ? isCached(vma, start, i) : isMapped(pte);
+    if ((pte & ENTRY.SWAP) !== 0)
+      isResident = swapCachedPage(m, tables.payload[table + pteIndex]) !== NO_PFN;
     residency[first + i] = isResident ? 1 : 0;
   }
 }
 
-/** Also pages without rights, and pages on the move; not guards, and not what is in swap. */
+/** Also pages without rights, and pages on the move; not guards. */
 function isMapped(entry: number): boolean {
   return (entry & (ENTRY.PRESENT | ENTRY.MIGRATION)) !== 0;
 }

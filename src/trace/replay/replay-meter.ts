@@ -45,6 +45,7 @@ const KIND_COST: Readonly<Partial<Record<FaultKind, CostName>>> = {
   file: "faultFile",
   "file copy-on-write": "faultCow",
   shmem: "faultShmem",
+  "swap-in": "faultSwapIn",
 };
 
 /** One sample of the run. */
