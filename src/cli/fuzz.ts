@@ -19,6 +19,7 @@ import {
   fuzzScenario,
 } from "../scenario/fuzz-steps.ts";
 import { parseScenario } from "../scenario/parse.ts";
+import { reduceScenario, withSteps } from "../scenario/reduce.ts";
 import type { Scenario } from "../scenario/syntax.ts";
 import { wantsExamples } from "./examples.ts";
 import { DefectFound } from "./failure.ts";
@@ -43,13 +44,15 @@ interface FuzzFlags extends GlobalOptions {
   readonly out: string;
 }
 
+/** Runs that making a failure smaller may cost. */
+const MOST_TRIES = 300;
+
 /** What a whole run of the fuzzer came to. */
 interface Tally {
   nrRuns: number;
   nrStatements: number;
   nrUnstable: number;
   nrImpossible: number;
-  /** The smallest failure so far: fast-check meets it last. */
   failure: { readonly scenario: Scenario; readonly outcome: Outcome | AssertionFailure } | null;
 }
 
@@ -131,50 +134,76 @@ function search(sides: Sides, on: On, limits: Limits, progress: Progress): Tally
     nrImpossible: 0,
     failure: null,
   };
+  const title = `found by hugelab fuzz, seed ${seed}`;
   const property = fc.property(stepLists(nrSteps), (steps) => {
-    const isFine = tryOne(steps, `found by hugelab fuzz, seed ${seed}`, sides, on, tally);
+    const random = fuzzScenario(steps, title);
+    // As a file would have it, so that lines are the file's.
+    const scenario = parseScenario("fuzz", formatScenario(random));
+    tally.nrRuns++;
+    tally.nrStatements += scenario.steps.length;
     progress.update(tally.nrRuns / nrRuns, `${tally.nrStatements} statements`);
-    return isFine;
+    tally.failure = tryOne(scenario, sides, on, tally);
+    return tally.failure === null;
   });
   const limit =
     typeof seconds === "number"
       ? { interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }
       : {};
-  fc.check(property, { seed, numRuns: nrRuns, ...limit });
+  fc.check(property, { seed, numRuns: nrRuns, endOnFailure: true, ...limit });
+  if (tally.failure !== null) tally.failure = reduced(tally.failure, sides, on, progress);
   return tally;
 }
 
-/** One list of steps; true if nothing is wrong with it. */
+type Failure = NonNullable<Tally["failure"]>;
+
+/** The smallest scenario found that fails in some way. What comes after the failing line goes first. */
+function reduced(failure: Failure, sides: Sides, on: On, progress: Progress): Failure {
+  let smallest = failure;
+  let nrTries = 0;
+  const fails = (candidate: Scenario) => {
+    progress.update(++nrTries / MOST_TRIES, "making the failing scenario smaller");
+    const found = tryOne(candidate, sides, on, { nrUnstable: 0, nrImpossible: 0 });
+    if (found !== null) smallest = found;
+    return found !== null;
+  };
+  const { scenario, outcome } = failure;
+  const line =
+    outcome instanceof AssertionFailure || outcome.kind !== "ran"
+      ? Number.NaN
+      : outcome.result.findings[0].line;
+  const isBefore = ({ steps }: Scenario, i: number) => {
+    const step = steps[i];
+    return !((step.kind === "expect" ? step.expectation : step.statement).line > line);
+  };
+  const cut = withSteps(
+    scenario,
+    scenario.steps.filter((_, i) => isBefore(scenario, i)),
+  );
+  reduceScenario(fails(cut) ? cut : scenario, fails, MOST_TRIES);
+  return smallest;
+}
+
+/** Null if nothing is wrong with it. */
 function tryOne(
-  steps: readonly FuzzStep[],
-  title: string,
+  scenario: Scenario,
   sides: Sides,
   on: On,
-  tally: Tally,
-): boolean {
-  const random = fuzzScenario(steps, title);
-  // As a file would have it, so that lines are the file's.
-  const scenario = parseScenario("fuzz", formatScenario(random));
-  tally.nrRuns++;
-  tally.nrStatements += scenario.steps.length;
+  tally: Pick<Tally, "nrUnstable" | "nrImpossible">,
+): Failure | null {
   let outcome: Outcome;
   try {
     // Compared with the kernel after every statement; alone, looking at the model after each costs little and may fail.
     outcome = runOne(scenario, sides, on, on === "model" ? { afterStatement: () => {} } : {});
   } catch (error) {
-    const cause = error instanceof DefectFound ? new AssertionFailure(error.message) : error;
-    if (!(cause instanceof AssertionFailure)) throw error;
-    tally.failure = { scenario, outcome: cause };
-    return false;
+    if (!(error instanceof DefectFound)) throw error;
+    return { scenario, outcome: new AssertionFailure(error.message) };
   }
   if (outcome.kind !== "ran") {
     tally.nrImpossible++;
-    return true;
+    return null;
   }
   if (outcome.nrUnstable > 0) tally.nrUnstable++;
-  if (outcome.result.findings.length === 0) return true;
-  tally.failure = { scenario, outcome };
-  return false;
+  return outcome.result.findings.length === 0 ? null : { scenario, outcome };
 }
 
 function stepLists(maxLength: number): fc.Arbitrary<FuzzStep[]> {

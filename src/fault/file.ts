@@ -16,7 +16,7 @@ import { VM, type Vma } from "../mm/vma.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { getCachedPage } from "../shmem/page-cache.ts";
 import { newAnonPage, newEntryFlags } from "./anon.ts";
-import { FAULT, FAULT_OOM } from "./kinds.ts";
+import { FAULT, FAULT_OOM, FAULT_SIGBUS } from "./kinds.ts";
 
 const FILE = FAULT.file;
 const FILE_COW = FAULT["file copy-on-write"];
@@ -37,6 +37,7 @@ export function faultFilePte(
 ): number {
   const isShared = (vma.flags & VM.SHARED) !== 0;
   const index = region * PTES_PER_REGION + pteIndex + vma.pgoffDelta;
+  if (index >= file.nrPages) return FAULT_SIGBUS;
   const pfn = getCachedPage(m, file, index);
   if (pfn === NO_PFN) return FAULT_OOM;
   if (access === "write" && !isShared)

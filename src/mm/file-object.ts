@@ -12,6 +12,8 @@ export interface FileObject {
   /** A regular file is read-only here; "shmem" is shared anonymous memory. */
   readonly kind: "file" | "shmem";
   readonly path: string;
+  /** Length in pages; a touch of a mapping behind it is SIGBUS. */
+  readonly nrPages: number;
   /** Frame of each page by index; NO_PFN (0) where not cached. Grown by the page cache. */
   pages: Int32Array;
   /** Pages cached. */

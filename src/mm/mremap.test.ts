@@ -201,3 +201,15 @@ test("pages moved by a child leave the parent's alone", () => {
   expect(t.contents(range)).toEqual(contents);
   expect(t.isHuge(range)).toBe(true);
 });
+
+test("shared anonymous memory has the length it was made with: behind it a grown mapping is SIGBUS", () => {
+  const t = machine();
+  const range = t.map({ pages: 4, shared: true });
+  const longer = t.mremap(range, 6);
+  t.write(longer, 3);
+  expect([t.write(longer, 3), t.write(longer, 4), t.read(longer, 5)]).toEqual([
+    "none",
+    "SIGBUS",
+    "SIGBUS",
+  ]);
+});

@@ -19,12 +19,21 @@ import { lruAdd } from "../phys/lru.ts";
 /** Tags of file contents have this bit, so that they differ from any write's and from zero. */
 const FILE_TAG = 0x80000000;
 
-/** A new object without cached pages. */
-export function createFile(m: HugeState, kind: FileObject["kind"], path: string): FileObject {
+/** Length in pages of a file whose end nobody meets. */
+const ENDLESS = 2 ** 35;
+
+/** A new object of `nrPages`, none of them cached. */
+export function createFile(
+  m: HugeState,
+  kind: FileObject["kind"],
+  path: string,
+  nrPages: number = ENDLESS,
+): FileObject {
   const file: FileObject = {
     id: m.files.length,
     kind,
     path,
+    nrPages,
     pages: new Int32Array(16),
     nrCached: 0,
     nrVmas: 0,

@@ -114,7 +114,8 @@ function vmFlagsOf(prot: number, flags: number): number {
 /** Shared anonymous memory is an object of its own; private anonymous memory has none (ANON-024). */
 function backingOf(m: HugeState, args: MmapArguments): FileObject | null {
   if ((args.flags & MAP.ANONYMOUS) === 0) return args.file ?? null;
-  return (args.flags & MAP.SHARED) !== 0 ? createFile(m, "shmem", "/dev/zero") : null;
+  if ((args.flags & MAP.SHARED) === 0) return null;
+  return createFile(m, "shmem", "/dev/zero", alignUp(args.length, PAGE_SIZE) / PAGE_SIZE);
 }
 
 /** Populates part of what was just mapped; what cannot be had is left to later faults. */
