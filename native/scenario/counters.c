@@ -25,7 +25,8 @@ struct counter_set {
 
 static struct counter_set *vmstat, *stats;
 static int vmstat_fd, stat_fds[MAX_STATS], stat_kb[MAX_STATS];
-static int used_kb; /* sum of the sizes whose stats are read */
+static int used_kb;    /* sum of the sizes whose stats are read */
+static int measured_kb; /* the same when the operation began: a knob may add a size */
 static char *text;
 
 static void read_vmstat(int64_t *values) {
@@ -52,7 +53,7 @@ static void read_vmstat(int64_t *values) {
 static void read_stats(int64_t *values) {
   char number[32];
   for (int i = 0; i < stats->nr; i++) {
-    if (!(stat_kb[i] & used_kb)) continue;
+    if (!(stat_kb[i] & measured_kb)) continue;
     ssize_t n = pread(stat_fds[i], number, sizeof number - 1, 0);
     number[n > 0 ? n : 0] = 0;
     values[i] = strtoll(number, NULL, 10);
@@ -111,6 +112,7 @@ void counters_reset(void) {
 
 void counters_before(void) {
   hush_on();
+  measured_kb = used_kb;
   read_stats(stats->before);
   read_vmstat(vmstat->before);
 }
@@ -120,7 +122,7 @@ static void add_changes(struct counter_set *set, void (*read_values)(int64_t *))
   if (!now) now = private_memory(MAX_VMSTAT * sizeof *now);
   read_values(now);
   for (int i = 0; i < set->nr; i++)
-    if (set == vmstat || stat_kb[i] & used_kb) set->change[i] += now[i] - set->before[i];
+    if (set == vmstat || stat_kb[i] & measured_kb) set->change[i] += now[i] - set->before[i];
 }
 
 void counters_after(void) {

@@ -22,6 +22,8 @@ export interface Profile {
   readonly mlocksPteMappedFolio: boolean;
   /** Bit 56 of pagemap for a huge PMD is computed from its first subpage (ANON-250). */
   readonly pagemapExclusivePerPmd: boolean;
+  /** mremap to a fixed place with unchanged length may span several VMAs and holes (ANON-228). */
+  readonly remapMovesSeveralVmas: boolean;
   /** MADV_GUARD_INSTALL and MADV_GUARD_REMOVE exist (ANON-274). */
   readonly guardPages: boolean;
   /** A folio of order 2..8 is swapped in whole where its size is enabled (PHYS-113). */
@@ -44,6 +46,7 @@ const LINUX_6_18: Profile = {
   prctlExceptAdvised: true,
   mlocksPteMappedFolio: true,
   pagemapExclusivePerPmd: true,
+  remapMovesSeveralVmas: true,
   guardPages: true,
   largeSwapIn: true,
   discardsHugePmd: false,
@@ -60,6 +63,7 @@ const LINUX_6_12: Profile = {
   prctlExceptAdvised: false,
   mlocksPteMappedFolio: false,
   pagemapExclusivePerPmd: false,
+  remapMovesSeveralVmas: false,
   guardPages: false,
   largeSwapIn: false,
   discardsHugePmd: true,

@@ -260,7 +260,8 @@ function moveBreak(run: KernelRun, task: KernelTask, sizeBytes: number): StepRes
   const nrPages = Math.ceil(sizeBytes / PAGE_SIZE);
   const before = run.layout.ranges.get(HEAP)?.nrPages ?? 0;
   // Pages that the heap had once are still looked at.
-  noteRange(run.layout, HEAP, HEAP_START, Math.max(before, nrPages));
+  const nrSeen = Math.max(before, nrPages);
+  if (nrSeen > 0) noteRange(run.layout, HEAP, HEAP_START, nrSeen);
   const old = run.heapPages.get(task.process) ?? 0;
   run.heapPages.set(task.process, nrPages);
   const first = HEAP_START / PAGE_SIZE;

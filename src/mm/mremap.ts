@@ -30,7 +30,7 @@ import {
   setTableEntry,
 } from "./table-alloc.ts";
 import { clearUffdWp } from "./uffd-wp.ts";
-import { createVma, findVma, VM, VM_UFFD, type Vma } from "./vma.ts";
+import { createVma, findVma, firstVmaIndex, VM, VM_UFFD, type Vma } from "./vma.ts";
 import { insertVma, isolateRange, mergeAround } from "./vma-edit.ts";
 
 /** Lengths in bytes, page multiples. */
@@ -58,13 +58,38 @@ export function remapRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Er
     const failed = unmapRange(m, mm, address + newLength, address + oldLength);
     return failed === 0 ? address : failed;
   }
-  if (address + oldLength > vma.end) return -EFAULT;
+  if (mayStay && newLength === oldLength) return address;
+  // What a move would cut off is unmapped first, and may be several VMAs.
+  if (address + Math.min(oldLength, newLength) > vma.end) return moveSeveral(m, mm, request);
   if (mayStay) {
-    if (newLength === oldLength) return address;
+    if (address + oldLength > vma.end) return -EFAULT;
     if (growsInPlace(m, mm, vma, request)) return address;
     if (!request.mayMove) return -ENOMEM;
   }
   return moveRange(m, mm, request);
+}
+
+/** A move of unchanged length to a fixed place takes the VMAs one by one, and leaves holes as they are at both ends (ANON-228). */
+function moveSeveral(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
+  const { address, oldLength, newLength, target } = request;
+  const isAllowed = m.profile.remapMovesSeveralVmas && target !== null && newLength === oldLength;
+  if (!isAllowed) return -EFAULT;
+  if (target < address + oldLength && address < target + newLength) return -EINVAL;
+  const end = address + oldLength;
+  for (let at = address; at < end; ) {
+    const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
+    if (vma === undefined || vma.start >= end) break;
+    if ((vma.flags & VM.SEALED) !== 0) return -EPERM;
+    if ((vma.flags & VM_UFFD) !== 0) return -EFAULT;
+    const from = Math.max(at, vma.start);
+    const length = Math.min(end, vma.end) - from;
+    const to = target + (from - address);
+    const part = { ...request, address: from, oldLength: length, newLength: length, target: to };
+    const moved = moveRange(m, mm, part);
+    if (moved < 0) return moved; // what was moved stays moved
+    at = from + length;
+  }
+  return target;
 }
 
 function growsInPlace(m: MmState, mm: Mm, vma: Vma, request: RemapRequest): boolean {

@@ -151,7 +151,8 @@ export function callBrk(
   const known = layout.ranges.get(HEAP)?.nrPages ?? 0;
   const nrPages = after - mm.brkStart / PAGE_SIZE;
   // Pages that the heap had once are still looked at.
-  noteRange(layout, HEAP, mm.brkStart, Math.max(known, nrPages));
+  const nrSeen = Math.max(known, nrPages);
+  if (isMoved && nrSeen > 0) noteRange(layout, HEAP, mm.brkStart, nrSeen);
   return isMoved ? 0 : -ENOMEM;
 }
 
