@@ -13,7 +13,7 @@ import { EVENT } from "../base/events.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { isMigrating } from "../mm/migration.ts";
 import { growStack } from "../mm/mmap.ts";
-import { ENTRY, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, isPoison, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
@@ -23,6 +23,7 @@ import { faultHugeWrite, faultPteWrite } from "./cow.ts";
 import { faultFilePte } from "./file.ts";
 import {
   FAULT,
+  FAULT_HWPOISON,
   FAULT_KIND_MASK,
   FAULT_MARK,
   FAULT_OOM,
@@ -145,7 +146,8 @@ function faultPte(
       : faultFilePte(m, mm, vma, vma.file, region, pteIndex, table, access);
   }
   if ((entry & ENTRY.MIGRATION) !== 0) return FAULT_WAIT;
-  if ((entry & ENTRY.MARKER) !== 0) return FAULT_SIGSEGV; // a guard region (ANON-274)
+  if ((entry & ENTRY.MARKER) !== 0)
+    return isPoison(m.tables, slot) ? FAULT_HWPOISON : FAULT_SIGSEGV; // ANON-282, ANON-274
   if ((entry & ENTRY.SWAP) !== 0) return faultSwap(m, mm, vma, region, pteIndex, slot, access);
   if (access === "write" && (entry & ENTRY.WRITE) === 0)
     return faultPteWrite(m, mm, vma, region, pteIndex, slot);

@@ -62,8 +62,28 @@ export const FAULT_SIGBUS = -7;
 /** No frame, and nothing to reclaim. */
 export const FAULT_OOM = -12;
 
+/** si_code of a SIGBUS for memory that failed, when it is touched (ANON-282). */
+export const BUS_MCEERR_AR = 4;
+/** The same, told to a process that has not touched it yet. */
+export const BUS_MCEERR_AO = 5;
+const POISON_FIRST = -1024;
+/** SIGBUS because the 4K page failed; see poisonOf. */
+export const FAULT_HWPOISON = POISON_FIRST - 12;
+
 /** Nothing was done: the page is under migration by an operation that is held. To be tried again when that has gone on. */
 export const FAULT_WAIT = -512;
+
+/**
+ * What the program sees of a SIGBUS for failed memory: si_code, and si_addr_lsb, by which its mapping has 2^addrLsb bytes. Its
+ * si_addr is the page that was touched. Null if the result is none for failed memory.
+ */
+export function poisonOf(
+  result: number,
+): { readonly code: number; readonly addrLsb: number } | null {
+  return result === FAULT_HWPOISON
+    ? { code: BUS_MCEERR_AR, addrLsb: POISON_FIRST - FAULT_HWPOISON }
+    : null;
+}
 
 /** The kind of a result that is not negative. */
 export function faultKindOf(result: number): FaultKind {

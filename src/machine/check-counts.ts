@@ -103,6 +103,13 @@ function checkFolios(
   const { frames } = m;
   const heads = new Set<Pfn>([...found.pmds.keys(), ...cached, ...extra.keys()]);
   for (const pfn of found.ptes.keys()) heads.add(headOf(frames, pfn));
+  let nrFailed = 0;
+  for (let pfn = 1; pfn < frames.nrFrames; pfn++) {
+    if ((frames.flags[pfn] & PG.HWPOISON) === 0) continue;
+    nrFailed++;
+    heads.add(headOf(frames, pfn));
+  }
+  expectEqual(found, "failed pages", m.poison.nrPages, nrFailed);
   for (const head of heads) checkFolio(m, head, found, cached, extra);
   for (const pfn of taken) {
     if (frames.refcount[pfn] === 0 || heads.has(pfn) || found.tableFrames.has(pfn)) continue;
@@ -131,7 +138,8 @@ function checkFolio(
     if (isExclusive && nr + nrPmds > 1)
       found.problems.push(`frame ${page} is exclusive but mapped ${nr + nrPmds} times`);
   }
-  const expected = nrMappings + (cached.has(head) ? 1 : 0) + (extra.get(head) ?? 0);
+  const expected =
+    nrMappings + (cached.has(head) ? 1 : 0) + nrPoisoned(m, head) + (extra.get(head) ?? 0);
   expectEqual(found, `frame ${head} refcount`, frames.refcount[head], expected);
   if (order === 0) return;
   for (let page = head + 1; page < head + (1 << order); page++)
@@ -140,6 +148,15 @@ function checkFolio(
   expectEqual(found, `frame ${head} nrPagesMapped`, frames.nrPagesMapped[head], nrPagesMapped);
   checkSharers(m, head, nrMappings, found);
   checkPartial(m, head, found, nrPagesMapped);
+}
+
+/** Each failed page has a reference that stays for ever (ANON-281). */
+function nrPoisoned(m: Machine, head: Pfn): number {
+  if (m.poison.nrPages === 0) return 0;
+  let nr = 0;
+  for (let page = head; page < head + (1 << m.frames.order[head]); page++)
+    if ((m.frames.flags[page] & PG.HWPOISON) !== 0) nr++;
+  return nr;
 }
 
 /** Once flagged, a folio stays so; one whose pages are partly unmapped must be flagged and queued (ANON-190). */

@@ -1,5 +1,5 @@
 /**
- * A folio split that goes on phase by phase between the steps of a random history.
+ * A folio split or migration that goes on phase by phase between the steps of a random history.
  *
  * Entry: FuzzSplit.step begins one or runs one phase of it; anybody else's fault may run it to its end. Used by tests only.
  */
@@ -8,8 +8,9 @@ import type { Pfn } from "../base/address.ts";
 import { beginSplit } from "../huge/split-folio.ts";
 import { getPage, putPage } from "../mm/pins.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
+import { fieldsFor, migratePhases } from "../reclaim/migrate-phases.ts";
 import { isFolioBusy } from "../sched/locks.ts";
-import { findOperation, runToEnd, stepOperation } from "../sched/runner.ts";
+import { findOperation, runToEnd, startOperation, stepOperation } from "../sched/runner.ts";
 import { createTask } from "../sched/tasks.ts";
 import type { Machine } from "./machine.ts";
 
@@ -29,7 +30,7 @@ export class FuzzSplit {
     this.task = createTask(m, "splitter").id;
   }
 
-  /** `pfn` is any frame, -1 for none: its folio is split if it is a large one of anonymous memory. */
+  /** `pfn` is any frame, -1 for none: its folio is moved, or split if it is large, if it is one of anonymous memory. */
   step(m: Machine, pfn: Pfn, variant: number): void {
     if (this.operation === 0) this.begin(m, pfn, variant);
     else if (findOperation(m, this.operation) !== null) stepOperation(m, this.operation);
@@ -46,11 +47,16 @@ export class FuzzSplit {
     const { frames } = m;
     if (pfn < 0) return;
     const head = headOf(frames, pfn);
-    const isLarge = (frames.flags[head] & PG.ANON) !== 0 && frames.order[head] > 0;
-    if (!isLarge || isFolioBusy(m, head)) return;
+    if ((frames.flags[head] & PG.ANON) === 0 || isFolioBusy(m, head)) return;
+    const isMoved = variant % 3 === 0;
+    if (frames.order[head] === 0 && !isMoved) return;
     getPage(m, pfn);
     this.note(pfn, 1);
     this.page = pfn;
+    if (isMoved) {
+      this.operation = startOperation(m, migratePhases, this.task, fieldsFor(m, head)).id;
+      return;
+    }
     const newOrder = NEW_ORDERS[variant % NEW_ORDERS.length];
     this.operation = beginSplit(m, this.task, head, newOrder, pfn).id;
   }

@@ -12,6 +12,7 @@ import { PROFILES, type Profile } from "../base/profile.ts";
 import { createRandom, type Random } from "../base/random.ts";
 import { defaultKnobs, type HugeState, policyOf, type ThpKnobs } from "../huge/knobs.ts";
 import { createPageTables } from "../mm/page-tables.ts";
+import { createPoison } from "../mm/poison.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { createPhys } from "../phys/boot.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
@@ -37,6 +38,8 @@ export interface MachineConfig {
   readonly pcp: "on" | "off";
   /** Random stack, mmap and program addresses, drawn from the seed. */
   readonly randomizeAddresses: boolean;
+  /** The kernel is built to handle failing memory; the live one the rules were made on is not (ANON-284). */
+  readonly memoryFailure: "on" | "off";
   /** RLIMIT_STACK. */
   readonly stackLimitBytes: number;
 }
@@ -49,6 +52,7 @@ export const DEFAULT_MACHINE: MachineConfig = {
   seed: 1,
   pcp: "on",
   randomizeAddresses: true,
+  memoryFailure: "off",
   stackLimitBytes: 8 * 1024 * 1024,
 };
 
@@ -77,6 +81,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     unmappedFiles: [],
     zeroPfn,
     hugeZero: { pfn: NO_PFN, refcount: 0 },
+    poison: createPoison(config.memoryFailure === "on"),
     deferredLength: new Int32Array(phys.memcgs.length * config.nrNodes),
     queuesUnderused: true,
     mmuNotifier: null,

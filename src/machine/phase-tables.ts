@@ -3,8 +3,14 @@
  */
 
 import { splitPhases } from "../huge/split-phases.ts";
+import { memoryFailurePhases } from "../reclaim/memory-failure-phases.ts";
+import { migratePhases } from "../reclaim/migrate-phases.ts";
+import { softOfflinePhases } from "../reclaim/soft-offline-phases.ts";
 import type { PhaseTables } from "../sched/state.ts";
 
 export const PHASE_TABLES: PhaseTables = {
   [splitPhases.name]: splitPhases,
+  [migratePhases.name]: migratePhases,
+  [memoryFailurePhases.name]: memoryFailurePhases,
+  [softOfflinePhases.name]: softOfflinePhases,
 };

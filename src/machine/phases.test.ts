@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { EAGAIN } from "../base/errno.ts";
 import { beginSplit } from "../huge/split-folio.ts";
-import { release, runToEnd, runToPhase, stepOperation } from "../sched/runner.ts";
+import { beginFailure, beginOffline } from "../reclaim/memory-failure.ts";
+import { fieldsFor, migratePhases } from "../reclaim/migrate-phases.ts";
+import { release, runToEnd, runToPhase, startOperation, stepOperation } from "../sched/runner.ts";
 import { createTask } from "../sched/tasks.ts";
 import { PROT } from "../syscall/mmap.ts";
 import { digestOf } from "./digest.ts";
@@ -110,6 +112,40 @@ for (const [name, map] of Object.entries(MAPPED)) {
         expect(digestOf(fresh)).toBe(digestOf(scene.t.m));
         expect([at, finished(fresh, op)]).toEqual([at, wanted]);
         expect([at, finished(scene.t.m, op)]).toEqual([at, wanted]);
+      }
+    });
+  }
+}
+
+/** Other long operations on page 3 of the folio, each begun and not yet run. */
+const OPERATIONS: Readonly<Record<string, (t: Kit, range: Range, task: number) => number>> = {
+  "memory failure": (t, range, task) => beginFailure(t.m, task, t.pfns(range)[3], range.mm.id).id,
+  "soft offline": (t, range, task) => beginOffline(t.m, task, t.pfns(range)[3]).id,
+  migration: (t, range, task) => {
+    t.get(range);
+    return startOperation(t.m, migratePhases, task, fieldsFor(t.m, t.folio(range))).id;
+  },
+};
+
+for (const [name, map] of Object.entries(MAPPED)) {
+  for (const [what, start] of Object.entries(OPERATIONS)) {
+    test(`${what} in what is ${name}: saved and restored at every phase, the end is the same`, () => {
+      const make = () => {
+        const scene = map();
+        const task = createTask(scene.t.m, "kernel");
+        return { ...scene, op: start(scene.t, scene.range, task.id) };
+      };
+      const whole = make();
+      const wanted = finished(whole.t.m, whole.op);
+      whole.t.check();
+      const nr = nrPhases(make);
+      expect(nr).toBeGreaterThan(1);
+      for (let at = 0; at < nr; at++) {
+        const scene = make();
+        stepped(scene, at);
+        const fresh = createMachine({ memoryBytes: 16 * 2 ** 20 });
+        restore(fresh, snapshot(scene.t.m));
+        expect([at, finished(fresh, scene.op)]).toEqual([at, wanted]);
       }
     });
   }

@@ -25,6 +25,7 @@ import {
   FAULT_WAIT,
   faultKindOf,
   faultOrderOf,
+  poisonOf,
 } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
@@ -58,6 +59,8 @@ export interface KitOptions {
   /** MiB of RAM; default 64. */
   readonly memory?: number;
   readonly nrNodes?: number;
+  /** The kernel can handle failing memory. */
+  readonly memoryFailure?: "on" | "off";
 }
 
 /** Pages of one address space, usually one VMA. */
@@ -136,6 +139,7 @@ export class Kit {
     this.m = createMachine({
       memoryBytes: (options.memory ?? 64) * 2 ** 20,
       nrNodes: options.nrNodes ?? 1,
+      memoryFailure: options.memoryFailure ?? "off",
       profile,
     });
     this.knob("thp.enabled", options.enabled ?? "madvise");
@@ -220,6 +224,8 @@ export class Kit {
     this.check();
     if (result === NO_FAULT) return "none";
     if (result === FAULT_WAIT) return "wait";
+    const poison = poisonOf(result);
+    if (poison !== null) return `SIGBUS ${poison.code} ${poison.addrLsb}`;
     if (result === FAULT_SIGSEGV) return "SIGSEGV";
     if (result < 0) return result === FAULT_SIGBUS ? "SIGBUS" : "OOM";
     const kind = faultKindOf(result);

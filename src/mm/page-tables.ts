@@ -38,6 +38,8 @@ export const ENTRY = {
 export const MARKER = {
   /** A guard region: a touch is SIGSEGV (ANON-274). */
   GUARD: 1,
+  /** A page that failed was here: a touch is SIGBUS (ANON-281). */
+  POISON: 2,
 } as const;
 
 /** Bits of a mapping that its migration entry remembers, to be put back with it (ANON-212). */
@@ -109,6 +111,11 @@ export function pmdSlotOf(tables: PageTables, root: number, region: number): num
 export function pteTableOf(tables: PageTables, root: number, region: number): number {
   const slot = pmdSlotOf(tables, root, region);
   return slot >= 0 && (tables.flags[slot] & ENTRY.TABLE) !== 0 ? tables.payload[slot] : NO_TABLE;
+}
+
+/** True if the PTE stands for a page that failed. */
+export function isPoison(tables: PageTables, slot: number): boolean {
+  return (tables.flags[slot] & ENTRY.MARKER) !== 0 && tables.payload[slot] === MARKER.POISON;
 }
 
 /** True if the PTE is a guard region's. */

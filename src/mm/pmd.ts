@@ -10,7 +10,7 @@ import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { PG } from "../phys/frame-table.ts";
 import { putFolio } from "./folio.ts";
-import { munlockFolio, unlockAtPmdSplit } from "./mlock.ts";
+import { mlockFolio, munlockFolio, unlockAtPmdSplit } from "./mlock.ts";
 import { ENTRY, LEVEL_PTE, MIGRATION_KEEPS, NO_TABLE } from "./page-tables.ts";
 import { addAnonPmd, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
@@ -22,7 +22,7 @@ import {
   setTableEntry,
   withdraw,
 } from "./table-alloc.ts";
-import { VM, type Vma } from "./vma.ts";
+import { VM, VM_ACCESS, type Vma } from "./vma.ts";
 
 /** Bits that a PMD and its 512 PTEs share. */
 const CARRIED =
@@ -108,6 +108,40 @@ export function splitPmdToMigration(
   if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, head);
   removeAnonPmd(m, mm, head);
   putFolio(m, head, 1);
+}
+
+/**
+ * Replaces a huge entry by a huge migration entry: the folio is about to be moved as a whole; its deposit stays. False, with
+ * nothing changed, if it is exclusive and pinned. The caller holds a reference.
+ */
+export function freezeHugePmd(m: MmState, mm: Mm, vma: Vma, region: number, slot: number): boolean {
+  const { frames, tables } = m;
+  const flags = tables.flags[slot];
+  const head = tables.payload[slot];
+  const isExclusive = (frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0;
+  if (isExclusive && frames.pincount[head] > 0) return false;
+  m.mmuNotifier?.invalidateRange(mm.id, region * PTES_PER_REGION, (region + 1) * PTES_PER_REGION);
+  frames.flags[head] &= ~PG.ANON_EXCLUSIVE;
+  if ((flags & ENTRY.DIRTY) !== 0) frames.flags[head] |= PG.DIRTY;
+  const exclusive = isExclusive ? ENTRY.EXCLUSIVE : 0;
+  tables.flags[slot] = (flags & MIGRATION_KEEPS) | ENTRY.MIGRATION | ENTRY.HUGE | exclusive;
+  if ((vma.flags & VM.LOCKED) !== 0) munlockFolio(m, head);
+  removeAnonPmd(m, mm, head);
+  putFolio(m, head, 1);
+  return true;
+}
+
+/** Replaces a huge migration entry by a mapping of `head`: the folio it names, or the one that was made of it. */
+export function restoreHugePmd(m: MmState, mm: Mm, vma: Vma, slot: number, head: Pfn): void {
+  const { frames, tables } = m;
+  const entry = tables.flags[slot];
+  if ((entry & ENTRY.EXCLUSIVE) !== 0) frames.flags[head] |= PG.ANON_EXCLUSIVE;
+  frames.refcount[head]++;
+  addAnonPmd(m, mm, head);
+  if ((vma.flags & VM.LOCKED) !== 0) mlockFolio(m, head);
+  tables.payload[slot] = head;
+  const protection = (vma.flags & VM_ACCESS) === 0 ? ENTRY.PROTNONE : 0;
+  tables.flags[slot] = ENTRY.PRESENT | ENTRY.HUGE | (entry & MIGRATION_KEEPS) | protection;
 }
 
 /** Puts the deposited table, filled with entries for `first`, `first` + step, ..., in the place of a huge entry. */

@@ -8,6 +8,7 @@ import type { SwapState } from "../swap/state.ts";
 import type { AnonVma } from "./anon-vma.ts";
 import type { FileObject } from "./file-object.ts";
 import type { PageTables } from "./page-tables.ts";
+import type { Poison } from "./poison.ts";
 import type { Vma } from "./vma.ts";
 
 /** prctl(PR_SET_THP_DISABLE): off, for all of the mm, or except where MADV_HUGEPAGE was given (ANON-030, 031). */
@@ -89,6 +90,7 @@ export interface MmState extends SwapState {
   /** The shared 4 KiB page of zeroes. */
   readonly zeroPfn: Pfn;
   readonly hugeZero: HugeZero;
+  readonly poison: Poison;
   /** Folios on each queue of `deferred`, by its list number. */
   readonly deferredLength: Int32Array;
   /** New THPs are queued as maybe underused (the knob shrink_underused; ANON-194). */

@@ -4,8 +4,9 @@
  * Entry: meminfoText.
  * Rules: PROC-060..063, PHYS-013.
  * Differs: what the model has no counterpart of (kernel memory besides page tables, zswap, hugetlbfs, the direct map) reads 0;
- *        VmallocTotal is the size of x86-64's area. HardwareCorrupted, Cma* and Unaccepted depend on the kernel's
- *        configuration and have no line, as on the kernel that the rules were read from.
+ *        VmallocTotal is the size of x86-64's area. Cma* and Unaccepted depend on the kernel's configuration and
+ *        have no line, HardwareCorrupted only if the machine handles failing memory, as the kernel that the rules were read from does
+ *        not (ANON-286).
  */
 
 import { HUGE_SIZE, PAGE_SIZE } from "../base/address.ts";
@@ -114,6 +115,7 @@ function commitLines(m: MmState): string {
 function hugeLines(m: MmState): string {
   const count = (name: string) => countOf(m, name);
   return (
+    (m.poison.isSupported ? kbLine("HardwareCorrupted", m.poison.nrPages * KIB_PER_PAGE) : "") +
     kbLine("AnonHugePages", count("nr_anon_transparent_hugepages") * HUGE_KIB) +
     kbLine("ShmemHugePages", count("nr_shmem_hugepages") * HUGE_KIB) +
     kbLine("ShmemPmdMapped", count("nr_shmem_pmdmapped") * HUGE_KIB) +

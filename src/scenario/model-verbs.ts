@@ -7,7 +7,7 @@
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
-import { FAULT_SIGBUS, FAULT_SIGSEGV } from "../fault/kinds.ts";
+import { FAULT_SIGBUS, FAULT_SIGSEGV, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
@@ -167,7 +167,9 @@ function touch(
 
 function refused(result: number): StepResult {
   if (result === FAULT_SIGSEGV) return { kind: "signal", signal: "SIGSEGV" };
-  return result === FAULT_SIGBUS ? { kind: "signal", signal: "SIGBUS" } : value(-ENOMEM);
+  return result === FAULT_SIGBUS || poisonOf(result) !== null
+    ? { kind: "signal", signal: "SIGBUS" }
+    : value(-ENOMEM);
 }
 
 function mincore({ m, layout }: ModelState, { mm }: ModelProcess, span: Span): StepResult {

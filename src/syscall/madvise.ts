@@ -6,9 +6,18 @@
  */
 
 import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
-import { EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM, type Err } from "../base/errno.ts";
+import {
+  EAGAIN,
+  EFAULT,
+  EHWPOISON,
+  EINVAL,
+  ENOMEM,
+  ENOSYS,
+  EPERM,
+  type Err,
+} from "../base/errno.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
-import { FAULT_OOM } from "../fault/kinds.ts";
+import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { installGuards, removeGuards } from "../mm/guard.ts";
 import type { Mm } from "../mm/state.ts";
@@ -17,6 +26,7 @@ import { changeVmaFlags } from "../mm/vma-edit.ts";
 import { dropRange, freeEmptiedPteTables } from "../mm/zap.ts";
 import { coldRange, pageOutRange } from "./madvise-cold.ts";
 import { lazyFreeRange } from "./madvise-free.ts";
+import { poisonRange } from "./madvise-poison.ts";
 import { willNeedRange } from "./madvise-willneed.ts";
 
 /** MADV numbers of Linux. */
@@ -44,6 +54,8 @@ export const MADV = {
   POPULATE_WRITE: 23,
   DONTNEED_LOCKED: 24,
   COLLAPSE: 25,
+  HWPOISON: 100,
+  SOFT_OFFLINE: 101,
   GUARD_INSTALL: 102,
   GUARD_REMOVE: 103,
 } as const;
@@ -95,6 +107,12 @@ export function sysMadvise(
 ): Err {
   if (!KNOWN.has(advice)) return -EINVAL;
   if (!m.profile.guardPages && advice >= MADV.GUARD_INSTALL) return -EINVAL;
+  if (advice === MADV.HWPOISON || advice === MADV.SOFT_OFFLINE) {
+    const how = advice === MADV.HWPOISON ? "fail" : "offline";
+    return isAligned(start, PAGE_SIZE) && length >= 0
+      ? poisonRange(m, mm, start, start + length, how)
+      : -EINVAL;
+  }
   if (!isAligned(start, PAGE_SIZE)) return -EINVAL;
   const end = start + alignUp(length, PAGE_SIZE);
   if (length < 0 || end >= ADDRESS_SPACE) return -EINVAL;
@@ -202,8 +220,14 @@ function populate(
     if ((vma.flags & needed) === 0 || (vma.flags & (VM.PFNMAP | VM.IO)) !== 0) return -EINVAL;
     const to = Math.min(end, vma.end);
     const failed = populatePages(m, mm, at, to, access, observe);
-    if (failed !== 0) return failed === FAULT_OOM ? -ENOMEM : -EFAULT;
+    if (failed !== 0) return populateError(failed);
     at = to;
   }
   return 0;
+}
+
+/** ANON-269. */
+function populateError(signal: number): Err {
+  if (signal === FAULT_OOM) return -ENOMEM;
+  return poisonOf(signal) === null ? -EFAULT : -EHWPOISON;
 }

@@ -17,7 +17,7 @@ import {
 } from "../base/address.ts";
 import { EINVAL, ENOMEM, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
-import { ENTRY, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, isPoison, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, type Vma } from "../mm/vma.ts";
 import { NO_PFN } from "../phys/frame-table.ts";
@@ -70,6 +70,7 @@ function fillRegion(
     const pteIndex = pteIndexOf(start) + i;
     const pte = table < 0 ? 0 : tables.flags[table + pteIndex];
     let isResident = pte === 0 ? isCached(vma, start, i) : isMapped(pte);
+    if ((pte & ENTRY.MARKER) !== 0) isResident = isPoison(tables, table + pteIndex);
     if ((pte & ENTRY.SWAP) !== 0)
       isResident = swapCachedPage(m, tables.payload[table + pteIndex]) !== NO_PFN;
     residency[first + i] = isResident ? 1 : 0;
