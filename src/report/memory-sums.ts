@@ -14,10 +14,12 @@ import type { Mm, MmState } from "../mm/state.ts";
 import { VM, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { swapSharers } from "./swap-words.ts";
-import { forEachEntry } from "./vma-entries.ts";
+import { forEachTable } from "./vma-entries.ts";
 
 /** A whole page in units of 1/4096 bytes. */
 const PSS_PAGE = 2 ** 24;
+/** Flags of anonymous memory that nothing special happened to. */
+const ORDINARY = PG.ANON | PG.SWAPBACKED;
 
 export interface MemorySums {
   rss: number;
@@ -78,12 +80,58 @@ export function pssKb(pss: number): number {
 export function addVma(m: MmState, mm: Mm, vma: Vma, sums: MemorySums): void {
   const isLocked = (vma.flags & VM.LOCKED) !== 0;
   const before = sums.pss;
-  forEachEntry(m, mm, vma, (flags, payload, nr) => {
-    if ((flags & ENTRY.SWAP) !== 0) addSwapped(m, payload, sums);
-    // The zero pages count nowhere (PROC-013), guard regions neither.
-    else if ((flags & (ENTRY.SPECIAL | ENTRY.MARKER)) === 0) addPages(m, payload, nr, flags, sums);
-  });
+  forEachTable(
+    m,
+    mm,
+    vma,
+    (flags, payload, nr) => addEntry(m, flags, payload, nr, sums),
+    (firstSlot, nr) => addPtes(m, firstSlot, nr, sums),
+  );
   if (isLocked) sums.pssLocked += sums.pss - before;
+}
+
+/** Most memory is anonymous pages, so these are added up in local variables; whatever else goes the general way. */
+function addPtes(m: MmState, firstSlot: number, nr: number, sums: MemorySums): void {
+  const { flags: entries, payload } = m.tables;
+  const { flags: pageFlags, order, mapcount, entireMapcount } = m.frames;
+  let nrPages = 0;
+  let referenced = 0;
+  let sharedDirty = 0;
+  let privateDirty = 0;
+  let pss = 0;
+  for (let slot = firstSlot; slot < firstSlot + nr; slot++) {
+    const entry = entries[slot];
+    if (entry === 0) continue;
+    const pfn = payload[slot];
+    const isPage = (entry & (ENTRY.PRESENT | ENTRY.SPECIAL)) === ENTRY.PRESENT;
+    const head = isPage ? pfn & -(1 << order[pfn]) : 0;
+    const flags = isPage ? pageFlags[head] : 0;
+    const isDirty = (entry & ENTRY.DIRTY) !== 0 || (flags & PG.DIRTY) !== 0;
+    if ((flags & (PG.ANON | PG.SWAPBACKED | PG.KSM)) !== ORDINARY || !isDirty) {
+      addEntry(m, entry, pfn, 1, sums);
+      continue;
+    }
+    const nrMappings = mapcount[pfn] + (order[pfn] > 0 ? entireMapcount[head] : 0);
+    nrPages++;
+    if ((entry & ENTRY.YOUNG) !== 0 || (flags & PG.REFERENCED) !== 0) referenced++;
+    if (nrMappings < 2) privateDirty++;
+    else sharedDirty++;
+    pss += nrMappings < 2 ? PSS_PAGE : Math.floor(PSS_PAGE / nrMappings);
+  }
+  sums.rss += nrPages;
+  sums.anonymous += nrPages;
+  sums.referenced += referenced;
+  sums.sharedDirty += sharedDirty;
+  sums.privateDirty += privateDirty;
+  sums.pss += pss;
+  sums.pssDirty += pss;
+  sums.pssAnon += pss;
+}
+
+function addEntry(m: MmState, flags: number, payload: number, nr: number, sums: MemorySums): void {
+  if ((flags & ENTRY.SWAP) !== 0) addSwapped(m, payload, sums);
+  // The zero pages count nowhere (PROC-013), guard regions neither.
+  else if ((flags & (ENTRY.SPECIAL | ENTRY.MARKER)) === 0) addPages(m, payload, nr, flags, sums);
 }
 
 function addSwapped(m: MmState, payload: number, sums: MemorySums): void {

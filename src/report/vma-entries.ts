@@ -1,7 +1,7 @@
 /**
  * The page-table entries of a VMA in address order, as every report that adds up pages walks them.
  *
- * Entry: forEachEntry.
+ * Entry: forEachEntry, forEachTable.
  * Cost:  empty PMD tables and regions are skipped whole, a huge entry is one visit, so 1 GiB takes milliseconds.
  */
 
@@ -16,8 +16,26 @@ import type { Vma } from "../mm/vma.ts";
  */
 export type VisitEntry = (flags: number, payload: number, nr: number) => void;
 
+/** `nr` PTEs from `firstSlot` on, of one table, empty ones among them. */
+export type VisitPtes = (firstSlot: number, nr: number) => void;
+
 /** Visits the entries of all pages of `vma`. */
 export function forEachEntry(m: MmState, mm: Mm, vma: Vma, visit: VisitEntry): void {
+  forEachTable(m, mm, vma, visit, (firstSlot, nr) => {
+    const { flags, payload } = m.tables;
+    for (let slot = firstSlot; slot < firstSlot + nr; slot++)
+      if (flags[slot] !== 0) visit(flags[slot], payload[slot], 1);
+  });
+}
+
+/** Visits the huge entries of `vma` one by one, and its PTEs table by table. */
+export function forEachTable(
+  m: MmState,
+  mm: Mm,
+  vma: Vma,
+  visitHuge: VisitEntry,
+  visitPtes: VisitPtes,
+): void {
   const { tables } = m;
   const lastRegion = regionOf(vma.end - 1);
   for (let region = regionOf(vma.start); region <= lastRegion; region++) {
@@ -30,17 +48,11 @@ export function forEachEntry(m: MmState, mm: Mm, vma: Vma, visit: VisitEntry): v
     const flags = tables.flags[slot];
     if (flags === 0) continue;
     if ((flags & ENTRY.TABLE) === 0) {
-      visit(flags, tables.payload[slot], PTES_PER_REGION); // a huge entry crosses no edge
+      visitHuge(flags, tables.payload[slot], PTES_PER_REGION); // a huge entry crosses no edge
       continue;
     }
     const first = region === regionOf(vma.start) ? pteIndexOf(vma.start) : 0;
     const last = region === lastRegion ? pteIndexOf(vma.end - 1) : PTES_PER_REGION - 1;
-    visitPtes(m, tables.payload[slot] * 512 + first, last - first + 1, visit);
+    visitPtes(tables.payload[slot] * 512 + first, last - first + 1);
   }
-}
-
-function visitPtes(m: MmState, firstSlot: number, nr: number, visit: VisitEntry): void {
-  const { flags, payload } = m.tables;
-  for (let slot = firstSlot; slot < firstSlot + nr; slot++)
-    if (flags[slot] !== 0) visit(flags[slot], payload[slot], 1);
 }
