@@ -143,9 +143,12 @@ function addSwapped(m: MmState, payload: number, sums: MemorySums): void {
 function addPages(m: MmState, first: Pfn, nr: number, entry: number, sums: MemorySums): void {
   const head = headOf(m.frames, first);
   const pageFlags = m.frames.flags[head];
-  const isDirty = (entry & ENTRY.DIRTY) !== 0 || (pageFlags & PG.DIRTY) !== 0;
+  const isMigration = (entry & ENTRY.MIGRATION) !== 0;
+  // What a migration entry remembers of the mapping is not looked at.
+  const bits = isMigration ? 0 : entry;
+  const isDirty = (bits & ENTRY.DIRTY) !== 0 || (pageFlags & PG.DIRTY) !== 0;
   sums.rss += nr;
-  if ((entry & ENTRY.YOUNG) !== 0 || (pageFlags & PG.REFERENCED) !== 0) sums.referenced += nr;
+  if ((bits & ENTRY.YOUNG) !== 0 || (pageFlags & PG.REFERENCED) !== 0) sums.referenced += nr;
   if ((pageFlags & PG.ANON) !== 0) {
     sums.anonymous += nr;
     if ((pageFlags & PG.SWAPBACKED) === 0 && !isDirty) sums.lazyFree += nr;
@@ -154,7 +157,7 @@ function addPages(m: MmState, first: Pfn, nr: number, entry: number, sums: Memor
   if (nr === PTES_PER_REGION) addHugeMapping(pageFlags, sums);
   const before = sums.pss;
   // A migration entry is never found private (PROC-021).
-  if ((entry & ENTRY.MIGRATION) !== 0) addShared(sums, nr, isDirty, nr * PSS_PAGE);
+  if (isMigration) addShared(sums, nr, isDirty, nr * PSS_PAGE);
   else if (isMappedByHugeOnly(m, head, nr)) addEven(m, head, nr, isDirty, sums);
   else for (let page = first; page < first + nr; page++) addEven(m, page, 1, isDirty, sums);
 

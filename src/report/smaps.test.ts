@@ -1,5 +1,8 @@
 import { expect, test } from "vitest";
+import { PAGE_SIZE, regionOf } from "../base/address.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
+import { freezePte, restorePte } from "../mm/migration.ts";
+import { pteTableOf } from "../mm/page-tables.ts";
 import { VM } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
 import { MAP, PROT } from "../syscall/mmap.ts";
@@ -166,6 +169,37 @@ test("PROC-020 THPeligible: an order that policy allows must fit the VMA's end",
   expect([megabyte, whole, plain, shifted].map(eligible)).toEqual([1, 1, 1, 1]);
   sysSetThpDisable(t.m, t.mm, 1, 0);
   expect([megabyte, whole, plain, shifted].map(eligible)).toEqual([0, 0, 0, 0]);
+});
+
+test("PROC-021 a migration entry counts as present and shared memory, a marker as nothing", () => {
+  const t = machine();
+  const range = t.map({ pages: 3 });
+  t.fill(range);
+  const vma = t.vma(range);
+  const slot = pteTableOf(t.m.tables, t.mm.root, regionOf(range.start)) * 512;
+  const pfn = t.get(range);
+  freezePte(t.m, t.mm, vma, slot, range.start / PAGE_SIZE);
+  expect(fieldsOf(t, range)).toEqual({
+    ...{ Rss: 12, Pss: 12, Pss_Dirty: 12, Shared_Dirty: 4, Private_Dirty: 8 },
+    ...{ Referenced: 8, Anonymous: 12 },
+  });
+  restorePte(t.m, t.mm, vma, slot, pfn);
+  t.put(pfn);
+  t.madvise(part(range, 1, 1), "GUARD_INSTALL");
+  expect(fieldsOf(t, range)).toMatchObject({ Rss: 8, Private_Dirty: 8 });
+});
+
+test("PROC-076 a guard page in a huge page splits the mapping; taken away, the next write is small", () => {
+  const t = machine();
+  const range = t.mapHuge();
+  t.madvise(part(range, 5, 1), "GUARD_INSTALL");
+  expect(fieldsOf(t, range)).toMatchObject({ Rss: 2044 });
+  expect(fieldsOf(t, range).AnonHugePages).toBeUndefined();
+  const other = t.map({ huge: 1, advice: "HUGEPAGE" });
+  t.madvise(other, "GUARD_INSTALL");
+  t.madvise(other, "GUARD_REMOVE");
+  expect(t.write(other, 7)).toBe("anon 4k");
+  expect(fieldsOf(t, other).Rss).toBe(4);
 });
 
 test("PROC-022 ANON-303 VmFlags has the letters in the order of the kernel's bits", () => {
