@@ -2,7 +2,6 @@ import { expect, test } from "vitest";
 import { PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
 import { EINVAL } from "../base/errno.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
-import { ENTRY, pteTableOf } from "../mm/page-tables.ts";
 import { type PagemapReader, type PagemapWords, readPagemap, wordText } from "./pagemap.ts";
 
 function wordsOf(t: Kit, range: Range, reader: PagemapReader = "root"): string[] {
@@ -97,20 +96,27 @@ test("PROC-042 the huge zero page reads a0 with its frames, the small one 80", (
   expect(wordsOf(t, small)[0]).toBe(text("80", t.m.zeroPfn));
 });
 
-test("PROC-043 a swap entry has bit 62, the device in bits 0..4 and the offset above", () => {
+test("PROC-043 a swapped THP: bit 62, one device, offsets in sequence from a multiple of 512", () => {
   const t = machine();
-  const range = t.map({ pages: 4 });
-  t.write(range, 0);
-  const slot = pteTableOf(t.m.tables, t.mm.root, range.start / 2 ** 21) * 512;
-  for (const [i, offset] of [0x200, 0x201, 2 ** 27 + 3].entries()) {
-    t.m.tables.flags[slot + 1 + i] = ENTRY.SWAP;
-    t.m.tables.payload[slot + 1 + i] = offset;
-  }
-  expect(wordsOf(t, range).slice(1)).toEqual([
-    "4000000000004000",
-    "4000000000004020",
-    "4000000100000060",
-  ]);
+  t.swapon({ pages: 4096 });
+  const range = t.mapHuge();
+  t.fill(range);
+  t.madvise(range, "PAGEOUT");
+  const words = wordsOf(t, range);
+  expect(words.slice(0, 3)).toEqual(["4000000000004000", "4000000000004020", "4000000000004040"]);
+  expect(words).toEqual(Array.from({ length: 512 }, (_, i) => text("40", (512 + i) * 32)));
+});
+
+test("PROC-043 the device is in bits 0..4", () => {
+  const t = machine();
+  t.swapon({ pages: 1024, priority: 1 });
+  t.swapon({ pages: 1024, priority: 7 });
+  const range = t.map({ pages: 1 });
+  t.write(range);
+  t.madvise(range, "PAGEOUT");
+  const [word] = wordsOf(t, range);
+  expect(word.slice(0, 2)).toBe("40");
+  expect(Number.parseInt(word.slice(8), 16) % 32).toBe(1);
 });
 
 test("PROC-040 a guard page has bits 62 and 58", () => {

@@ -173,8 +173,8 @@ function setWord(
   let type = 0;
   let offset = payload;
   if ((entry & ENTRY.SWAP) !== 0) {
-    type = swapTypeOf(m, payload);
-    offset = swapOffsetOf(m, payload);
+    type = swapTypeOf(payload);
+    offset = swapOffsetOf(payload);
   } else if ((entry & ENTRY.MARKER) !== 0) {
     type = MARKER_TYPE;
     if (payload === MARKER.GUARD) {

@@ -14,6 +14,7 @@ import { meminfoText } from "./meminfo.ts";
 import { numaMapsText } from "./numa-maps.ts";
 import { mapsText, smapsRollupText, smapsText } from "./smaps.ts";
 import { statmText, statusText } from "./status.ts";
+import { swapsText } from "./swap-words.ts";
 import { vmstatText } from "./vmstat.ts";
 import { zoneinfoText } from "./zoneinfo.ts";
 
@@ -35,6 +36,7 @@ const OF_MACHINE: Readonly<Record<string, GlobalFile>> = {
   zoneinfo: zoneinfoText,
   buddyinfo: buddyinfoText,
   pagetypeinfo: pagetypeinfoText,
+  swaps: swapsText,
 };
 
 /** Files that only their owner, or root, may open; clear_refs is for writing (PROC-036, PROC-040, PROC-050). */

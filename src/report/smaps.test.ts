@@ -147,6 +147,23 @@ test("PROC-017 AnonHugePages is PMD mappings alone: none after a split, none for
   expect(fieldsOf(t, huge).AnonHugePages).toBeUndefined();
 });
 
+test("PROC-018 Swap counts swapped pages, SwapPss divides each by the entries that name its slot", () => {
+  const t = machine();
+  t.swapon({ pages: 1024 });
+  const range = t.map({ pages: 12 });
+  t.fill(range);
+  t.madvise(part(range, 0, 8), "PAGEOUT");
+  expect(fieldsOf(t, range)).toMatchObject({ Rss: 16, Swap: 32, SwapPss: 32 });
+  t.fork();
+  const child = of(t.fork(), range);
+  // 8 pages by 3: 10.67 kB, rounded once.
+  expect(fieldsOf(t, range)).toMatchObject({ Rss: 16, Swap: 32, SwapPss: 10 });
+  t.write(child, 0);
+  // 7 by 3 and one by 2: 9.33 + 2; the child has 7 by 3.
+  expect(fieldsOf(t, range)).toMatchObject({ Swap: 32, SwapPss: 11 });
+  expect(fieldsOf(t, child)).toMatchObject({ Swap: 28, SwapPss: 9 });
+});
+
 test("PROC-019 Locked is the VMA's Pss if it is locked", () => {
   const t = machine();
   const range = t.map({ pages: 9 });

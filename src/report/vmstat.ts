@@ -80,6 +80,12 @@ export function isModelled(name: string): boolean {
 
 /** A count by name; 0 for what the model does not keep. */
 export function countOf(m: MmState, name: string): number {
+  // The kernel's file pages are all pages of a cache, the swap cache included (PROC-062).
+  const inSwapCache = name === "nr_file_pages" ? m.vmstat[VMSTAT.nr_swapcached] : 0;
+  return inSwapCache + countKept(m, name);
+}
+
+function countKept(m: MmState, name: string): number {
   return Object.hasOwn(VMSTAT, name) ? m.vmstat[VMSTAT[name as VmstatName]] : 0;
 }
 
