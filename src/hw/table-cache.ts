@@ -16,10 +16,12 @@ import { type CacheShape, type Geometry, memoryCycles, nrSetsOf } from "./geomet
 const EMPTY_TAG = -0x80000000;
 
 interface LineLevel {
-  /** Frame numbers, latest first. Rows: set * nrWays + way. */
-  readonly tags: Int32Array;
+  /** Frame number of the latest line of each set, apart from the others: most reads need no more. Rows: sets. */
+  readonly latest: Int32Array;
+  /** Frame numbers of the other ways, later ones first. Rows: set * nrOlder + way. */
+  readonly older: Int32Array;
   readonly setMask: number;
-  readonly nrWays: number;
+  readonly nrOlder: number;
   readonly cycles: number;
 }
 
@@ -43,9 +45,10 @@ function createLevel(shape: CacheShape, tableShare: number): LineLevel {
   const nrSets = nrSetsOf(shape);
   const nrWays = Math.max(1, Math.round(shape.nrWays * tableShare));
   return {
-    tags: new Int32Array(nrSets * nrWays).fill(EMPTY_TAG),
+    latest: new Int32Array(nrSets).fill(EMPTY_TAG),
+    older: new Int32Array(nrSets * (nrWays - 1)).fill(EMPTY_TAG),
     setMask: nrSets - 1,
-    nrWays,
+    nrOlder: nrWays - 1,
     cycles: shape.cycles,
   };
 }
@@ -63,16 +66,24 @@ export function readLine(caches: TableCaches, pfn: number, index: number): numbe
 
 /** Makes the line the latest of its set; returns whether it was there. */
 function touchLine(level: LineLevel, line: number, pfn: number): boolean {
-  const { tags, nrWays } = level;
-  const first = (line & level.setMask) * nrWays;
-  if (tags[first] === pfn) return true;
-  const end = first + nrWays;
-  // Each tag passed moves one place on, into the one before it: found or not, the line then stands first.
-  let passed = tags[first];
-  tags[first] = pfn;
-  for (let way = first + 1; way < end; way++) {
-    const tag = tags[way];
-    tags[way] = passed;
+  const { latest } = level;
+  const set = line & level.setMask;
+  const passed = latest[set];
+  if (passed === pfn) return true;
+  latest[set] = pfn;
+  return replaceOlder(level, set, pfn, passed);
+}
+
+/** Puts `latest`, the latest line so far, before the older ones; the place it fills is that of `pfn`, or the last. */
+function replaceOlder(level: LineLevel, set: number, pfn: number, latest: number): boolean {
+  const { older, nrOlder } = level;
+  const first = Math.imul(set, nrOlder);
+  const end = (first + nrOlder) | 0;
+  // Each tag passed moves one place on, into the one before it.
+  let passed = latest;
+  for (let way = first; way < end; way = (way + 1) | 0) {
+    const tag = older[way];
+    older[way] = passed;
     if (tag === pfn) return true;
     passed = tag;
   }
@@ -81,5 +92,8 @@ function touchLine(level: LineLevel, line: number, pfn: number): boolean {
 
 /** Forgets every line of these caches, the shared level included. */
 export function clearTableCaches(caches: TableCaches): void {
-  for (const level of caches.levels) level.tags.fill(EMPTY_TAG);
+  for (const level of caches.levels) {
+    level.latest.fill(EMPTY_TAG);
+    level.older.fill(EMPTY_TAG);
+  }
 }
