@@ -5,6 +5,7 @@
  */
 
 import { cpus, release } from "node:os";
+import { inlineHotPaths } from "../src/cli/inlining.ts";
 import { allocationPart, allocationRows } from "./allocation.ts";
 import { engineRows } from "./engine.ts";
 import { hwBench } from "./hw.ts";
@@ -73,4 +74,6 @@ function print(rows: readonly BenchRow[], missing: string | null, isJson: boolea
   if (missing) process.stderr.write(`no live kernel figures: ${missing}\n`);
 }
 
+// As the command itself does.
+inlineHotPaths();
 process.exitCode = main(process.argv.slice(2));

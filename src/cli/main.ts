@@ -10,6 +10,7 @@ import { Command, Option } from "commander";
 import { COMMANDS } from "./commands.ts";
 import { wantsExamples } from "./examples.ts";
 import { failureOf } from "./failure.ts";
+import { inlineHotPaths } from "./inlining.ts";
 import { COLOR_WHEN, quietOnClosedPipe } from "./terminal.ts";
 
 /** Set when the file is bundled. */
@@ -52,6 +53,7 @@ async function createProgram(words: readonly string[]): Promise<Command> {
 }
 
 async function main(): Promise<void> {
+  inlineHotPaths();
   quietOnClosedPipe();
   const dashes = process.argv.indexOf("--");
   const own = process.argv.slice(2, dashes < 0 ? undefined : dashes);

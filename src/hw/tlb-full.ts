@@ -55,20 +55,18 @@ export function clearFull(full: FullWays): void {
   }
 }
 
-/** Row of a tag and name, now the latest; or -1. Tags stand from `first` on in `words`, names `nameOffset` behind them. */
+/** Row of a tag and name, now the latest; or -1. `words` starts with the tags, names stand nrWays behind them. */
 export function lookupFull(
   full: FullWays,
   words: Int32Array,
-  first: number,
-  nameOffset: number,
+  nrWays: number,
   tag: number,
   name: number,
 ): number {
   const { head } = full;
-  const nameFirst = first + nameOffset;
-  if (words[first + head] === tag && words[nameFirst + head] === name) return head;
+  if (words[head] === tag && words[nrWays + head] === name) return head;
   let row = full.bucket[bucketOf(full, tag)];
-  while (row !== NO_ROW && (words[first + row] !== tag || words[nameFirst + row] !== name)) {
+  while (row !== NO_ROW && (words[row] !== tag || words[nrWays + row] !== name)) {
     row = full.chain[row]!;
   }
   if (row === NO_ROW) return NO_ROW;

@@ -9,9 +9,9 @@
  *
  * A set is one block of `words`: the order of its ways (tlb-order.ts), a byte of each tag four to a word, the tags, the
  * names, and what the owner keeps with each. The bytes of four ways are compared in one step: a miss, the usual end of a
- * search, reads a word or two. Arrays of more than WIDE_WAYS ways (fully associative ones) are one block with a ring and a
- * hash besides; see tlb-full.ts. The arrays of one CPU may share one `words`, so that the code that goes through several
- * of them holds one address.
+ * search, reads two words. There are three layouts, with constant offsets: narrow blocks of 8 ways, wide ones of 16, of
+ * which a set uses the first nrWays; and for fully associative arrays of more ways one block with a ring and a hash
+ * besides (tlb-full.ts).
  */
 
 import { assert } from "../base/assert.ts";
@@ -46,33 +46,32 @@ const ASID_MASK = MAX_ASID;
 const REGION_SHIFT = 17;
 const TAG_REGION_BITS = 23;
 
-const FILTER_MASK = 511;
-/** Words of a block before the bytes of its tags: the order of use. */
-const ORDER_WORDS = 2;
 /** One in each byte, and the highest bit of each. */
 const ONES = 0x01010101;
 const HIGH_BITS = 0x80808080 | 0;
+
+/** Offsets in a narrow block: order, two words of bytes, tags, names, values. */
+const NARROW_BYTES = 1;
+const NARROW_TAGS = 8;
+const NARROW_SHIFT = 5;
+/** Offsets in a wide block: two words of order, four of bytes, tags, names, values. */
+const WIDE_BYTES = 2;
+const WIDE_TAGS = 8;
+const WIDE_SHIFT = 6;
 
 export interface Tlb {
   readonly nrEntries: number;
   readonly nrWays: number;
   readonly setMask: number;
-  /** Low bits of a tag that choose the set. */
-  readonly setBits: number;
-  /** From `base` on, blocks of setWords: ORDER_WORDS, nrGroups, then tags, names and values of nrPadded ways each. */
+  /** Blocks of 2^setShift words; of a fully associative array, tags, names and values of nrPadded ways each. */
   readonly words: Int32Array;
-  readonly base: number;
-  readonly setWords: number;
-  /** Words of four bytes of tags. */
-  readonly nrGroups: number;
+  readonly setShift: number;
   /** Words of a block before its tags. */
   readonly tagOffset: number;
-  /** Ways of a block, a multiple of 4: those beyond nrWays never hold anything. */
+  /** Ways of a block: from a tag to its name, and from there to its value, are as many words. */
   readonly nrPadded: number;
   /** Four times the last place of the order's last word. */
   readonly lastShift: number;
-  /** 1 where a region with these low 9 bits may have entries, 0 where none has. Rows: region & 511. */
-  readonly mayHold: Uint8Array;
   /** 4K translations held. */
   nrSmall: number;
   /** 2M translations held. */
@@ -90,38 +89,24 @@ export interface HeldTranslation {
   readonly value: number;
 }
 
-/** Entries and ways of an array; see geometry.ts. */
-interface Shape {
-  readonly nrEntries: number;
-  readonly nrWays: number;
-}
-
-/** Words that an array needs. */
-export function tlbWords(shape: Shape): number {
-  return nrSetsOf(shape) * setWordsOf(shape);
-}
-
-/** An empty array, in `words` from `base` on. `nrEntries` 0 makes one that never hits and keeps nothing. */
-export function createTlb(shape: Shape, words = new Int32Array(tlbWords(shape)), base = 0): Tlb {
+/** An empty array. `nrEntries` 0 makes one that never hits and keeps nothing. */
+export function createTlb(shape: { readonly nrEntries: number; readonly nrWays: number }): Tlb {
   const { nrEntries, nrWays } = shape;
-  const nrSets = nrSetsOf(shape);
+  const nrSets = nrEntries === 0 ? 1 : nrEntries / nrWays;
   assert((nrSets & (nrSets - 1)) === 0, "the sets of a TLB are not a power of two");
   const isFull = nrWays > WIDE_WAYS;
   assert(!isFull || nrSets === 1, "an array of many ways has more than one set");
-  const nrGroups = nrGroupsOf(shape);
+  const isNarrow = nrWays <= NARROW_WAYS;
+  const setShift = isNarrow ? NARROW_SHIFT : WIDE_SHIFT;
   const tlb: Tlb = {
     nrEntries,
     nrWays,
     setMask: nrSets - 1,
-    setBits: 31 - Math.clz32(nrSets),
-    words,
-    base,
-    setWords: setWordsOf(shape),
-    nrGroups,
-    tagOffset: ORDER_WORDS + nrGroups,
-    nrPadded: nrGroups * 4,
+    words: new Int32Array(isFull ? 3 * nrWays : nrSets << setShift),
+    setShift,
+    tagOffset: isFull ? 0 : isNarrow ? NARROW_TAGS : WIDE_TAGS,
+    nrPadded: isFull ? nrWays : isNarrow ? NARROW_WAYS : WIDE_WAYS,
     lastShift: ((nrWays - 1) & (NARROW_WAYS - 1)) * 4,
-    mayHold: new Uint8Array(FILTER_MASK + 1),
     nrSmall: 0,
     nrHuge: 0,
     full: isFull ? createFull(nrEntries) : null,
@@ -130,23 +115,11 @@ export function createTlb(shape: Shape, words = new Int32Array(tlbWords(shape)),
   return tlb;
 }
 
-function nrSetsOf({ nrEntries, nrWays }: Shape): number {
-  return nrEntries === 0 ? 1 : nrEntries / nrWays;
-}
-
-function nrGroupsOf({ nrWays }: Shape): number {
-  return Math.max(1, Math.ceil(nrWays / 4));
-}
-
-function setWordsOf(shape: Shape): number {
-  return ORDER_WORDS + nrGroupsOf(shape) * (1 + 3 * 4);
-}
-
 function emptySets(tlb: Tlb): void {
-  const { words, base, setWords } = tlb;
-  const end = base + (tlb.setMask + 1) * setWords;
-  words.fill(EMPTY, base, end);
-  for (let at = base; at < end; at += setWords) words.set(FIRST_ORDER, at);
+  const { words, setShift } = tlb;
+  words.fill(EMPTY);
+  if (tlb.full !== null) return;
+  for (let set = 0; set <= tlb.setMask; set++) words.set(FIRST_ORDER, set << setShift);
 }
 
 /** Tag of a 4K translation. */
@@ -166,38 +139,41 @@ export function hugeName(asid: number): number {
 
 /** Place of a translation, now the latest of its set; or -1. */
 export function lookupTlb(tlb: Tlb, tag: number, name: number): number {
-  const { words, full } = tlb;
-  if (full !== null) return lookupFullTlb(tlb, full, tag, name);
-  const set = (tlb.base + Math.imul(tag & tlb.setMask, tlb.setWords)) | 0;
-  const bytes = bytesOf(tlb, tag);
-  const { nrGroups } = tlb;
-  let candidates = 0;
-  for (let group = 0; group < nrGroups; group++) {
-    const differs = words[(set + ORDER_WORDS + group) | 0] ^ bytes;
-    // The highest bit of each byte that is 0, and perhaps of bytes above one.
-    candidates |= ((differs - ONES) & ~differs & HIGH_BITS) >>> (7 - group);
-  }
-  return candidates === 0 ? -1 : lookupAmong(tlb, set, candidates, tag, name);
+  const { words } = tlb;
+  if (tlb.nrWays > NARROW_WAYS) return lookupWideOrFull(tlb, tag, name);
+  const set = (tag & tlb.setMask) << NARROW_SHIFT;
+  const bytes = bytesOf(tag);
+  const candidates =
+    (zerosIn(words[set + NARROW_BYTES] ^ bytes) >>> 7) |
+    (zerosIn(words[set + NARROW_BYTES + 1] ^ bytes) >>> 6);
+  return candidates === 0 ? -1 : lookupAmong(words, set, candidates, tag, name);
 }
 
 /** The byte of a tag that stands with the order, four times. */
-function bytesOf(tlb: Tlb, tag: number): number {
-  const rest = tag >>> tlb.setBits;
-  return Math.imul((rest ^ (rest >>> 8)) & 255, ONES);
+function bytesOf(tag: number): number {
+  return Math.imul((tag ^ (tag >>> 8) ^ (tag >>> 16)) & 255, ONES);
 }
 
-/** As lookupTlb, among the ways of a set named by bits: bit 8 * i + j is way 4 * j + i. */
-function lookupAmong(tlb: Tlb, set: number, among: number, tag: number, name: number): number {
-  const { words, nrPadded } = tlb;
-  const first = (set + tlb.tagOffset) | 0;
+/** The highest bit of each byte of `word` that is 0, and perhaps of bytes above such a one. */
+function zerosIn(word: number): number {
+  return (word - ONES) & ~word & HIGH_BITS;
+}
+
+/** As lookupTlb, among the ways of a narrow set named by bits: bit 8 * i + j is way 4 * j + i. */
+function lookupAmong(
+  words: Int32Array,
+  set: number,
+  among: number,
+  tag: number,
+  name: number,
+): number {
   let candidates = among;
   do {
     const bit = 31 - Math.clz32(candidates);
     const way = ((bit & 7) << 2) | (bit >>> 3);
-    const place = (first + way) | 0;
-    if (words[place] === tag && words[(place + nrPadded) | 0] === name) {
-      if (tlb.nrWays <= NARROW_WAYS) makeLatest(words, set, way);
-      else makeLatestWide(words, set, way);
+    const place = (set + NARROW_TAGS + way) | 0;
+    if (words[place] === tag && words[(place + NARROW_WAYS) | 0] === name) {
+      makeLatest(words, set, way);
       return place;
     }
     candidates ^= 1 << bit;
@@ -205,10 +181,31 @@ function lookupAmong(tlb: Tlb, set: number, among: number, tag: number, name: nu
   return -1;
 }
 
-function lookupFullTlb(tlb: Tlb, full: FullWays, tag: number, name: number): number {
-  const first = tlb.base + tlb.tagOffset;
-  const way = lookupFull(full, tlb.words, first, tlb.nrPadded, tag, name);
-  return way < 0 ? -1 : first + way;
+function lookupWideOrFull(tlb: Tlb, tag: number, name: number): number {
+  if (tlb.full !== null) return lookupFull(tlb.full, tlb.words, tlb.nrPadded, tag, name);
+  return lookupWide(tlb, tag, name);
+}
+
+function lookupWide(tlb: Tlb, tag: number, name: number): number {
+  const { words } = tlb;
+  const set = (tag & tlb.setMask) << WIDE_SHIFT;
+  const bytes = bytesOf(tag);
+  let candidates =
+    (zerosIn(words[set + WIDE_BYTES] ^ bytes) >>> 7) |
+    (zerosIn(words[set + WIDE_BYTES + 1] ^ bytes) >>> 6) |
+    (zerosIn(words[set + WIDE_BYTES + 2] ^ bytes) >>> 5) |
+    (zerosIn(words[set + WIDE_BYTES + 3] ^ bytes) >>> 4);
+  while (candidates !== 0) {
+    const bit = 31 - Math.clz32(candidates);
+    const way = ((bit & 7) << 2) | (bit >>> 3);
+    const place = (set + WIDE_TAGS + way) | 0;
+    if (words[place] === tag && words[(place + WIDE_WAYS) | 0] === name) {
+      makeLatestWide(words, set, way);
+      return place;
+    }
+    candidates ^= 1 << bit;
+  }
+  return -1;
 }
 
 /** What is kept with the translation at a place, 0..2^32-1. */
@@ -218,36 +215,44 @@ export function valueAt(tlb: Tlb, place: number): number {
 
 /** Adds a translation that is not held, as the latest of its set; the oldest goes if the set is full. */
 export function insertTlb(tlb: Tlb, tag: number, name: number, value: number): void {
+  const { words } = tlb;
+  if (tlb.nrWays > NARROW_WAYS) return insertWideOrFull(tlb, tag, name, value);
   if (tlb.nrEntries === 0) return;
-  const { words, nrPadded } = tlb;
-  const set = (tlb.base + Math.imul(tag & tlb.setMask, tlb.setWords)) | 0;
-  const way = takeOldest(tlb, set, tag);
-  const groupAt = (set + ORDER_WORDS + (way >>> 2)) | 0;
-  const bytes = words[groupAt];
-  words[groupAt] = bytes ^ ((bytes ^ bytesOf(tlb, tag)) & (255 << ((way & 3) << 3)));
-  const place = (set + tlb.tagOffset + way) | 0;
-  const nameAt = (place + nrPadded) | 0;
-  const gone = words[nameAt];
+  const set = (tag & tlb.setMask) << NARROW_SHIFT;
+  const way = oldestMadeLatest(words, set, tlb.lastShift);
+  setByte(words, (set + NARROW_BYTES + (way >>> 2)) | 0, way, tag);
+  const place = (set + NARROW_TAGS + way) | 0;
+  const gone = words[(place + NARROW_WAYS) | 0];
   words[place] = tag;
-  words[nameAt] = name;
-  words[(nameAt + nrPadded) | 0] = value;
-  tlb.mayHold[regionOf(tag, name) & FILTER_MASK] = 1;
+  words[(place + NARROW_WAYS) | 0] = name;
+  words[(place + 2 * NARROW_WAYS) | 0] = value;
   // Usually one goes and one of the same size comes.
   if (gone === EMPTY || ((gone ^ name) & HUGE) !== 0) countChange(tlb, gone, name);
 }
 
-/** The oldest way of a set, now the latest; of a fully associative array, under the tag. */
-function takeOldest(tlb: Tlb, set: number, tag: number): number {
-  if (tlb.full !== null) return takeOldestFull(tlb, tlb.full, tag);
-  if (tlb.nrWays <= NARROW_WAYS) return oldestMadeLatest(tlb.words, set, tlb.lastShift);
-  return oldestMadeLatestWide(tlb.words, set, tlb.lastShift);
+/** Writes the byte of `tag` into the word of bytes that has the one of `way`. */
+function setByte(words: Int32Array, at: number, way: number, tag: number): void {
+  const bytes = words[at];
+  words[at] = bytes ^ ((bytes ^ bytesOf(tag)) & (255 << ((way & 3) << 3)));
 }
 
-function takeOldestFull(tlb: Tlb, full: FullWays, tag: number): number {
-  const way = oldestFull(full);
-  const nameAt = tlb.base + tlb.tagOffset + way + tlb.nrPadded;
-  insertFull(full, way, tlb.words[nameAt] !== EMPTY, tag);
-  return way;
+function insertWideOrFull(tlb: Tlb, tag: number, name: number, value: number): void {
+  const { words, nrPadded } = tlb;
+  let place = 0;
+  if (tlb.full === null) {
+    const set = (tag & tlb.setMask) << WIDE_SHIFT;
+    const way = oldestMadeLatestWide(words, set, tlb.lastShift);
+    setByte(words, (set + WIDE_BYTES + (way >>> 2)) | 0, way, tag);
+    place = set + WIDE_TAGS + way;
+  } else {
+    place = oldestFull(tlb.full);
+    insertFull(tlb.full, place, words[place + nrPadded] !== EMPTY, tag);
+  }
+  const gone = words[place + nrPadded];
+  words[place] = tag;
+  words[place + nrPadded] = name;
+  words[place + 2 * nrPadded] = value;
+  if (gone === EMPTY || ((gone ^ name) & HUGE) !== 0) countChange(tlb, gone, name);
 }
 
 /** Region of a translation. */
@@ -269,7 +274,6 @@ function count(tlb: Tlb, name: number, change: number): void {
 
 /** Removes one translation; returns how many were removed, 0 or 1. */
 export function dropTlb(tlb: Tlb, tag: number, name: number): number {
-  if (tlb.mayHold[regionOf(tag, name) & FILTER_MASK] === 0) return 0;
   const place = lookupTlb(tlb, tag, name);
   if (place < 0) return 0;
   dropPlace(tlb, place);
@@ -278,23 +282,18 @@ export function dropTlb(tlb: Tlb, tag: number, name: number): number {
 
 /** Removes every 4K and 2M translation of one region; returns how many. */
 export function dropTlbRegion(tlb: Tlb, asid: number, region: number): number {
-  if (tlb.mayHold[region & FILTER_MASK] === 0) return 0;
+  if (tlb.nrSmall + tlb.nrHuge === 0) return 0;
   let nrDropped = 0;
-  let mayHold = 0;
   for (let set = 0; set <= tlb.setMask; set++) {
     for (let way = 0; way < tlb.nrWays; way++) {
-      const place = tlb.base + set * tlb.setWords + tlb.tagOffset + way;
+      const place = (set << tlb.setShift) + tlb.tagOffset + way;
       const name = tlb.words[place + tlb.nrPadded];
-      if (name === EMPTY) continue;
-      const held = regionOf(tlb.words[place], name);
-      if (((held ^ region) & FILTER_MASK) !== 0) continue;
-      if (held === region && (name & ASID_MASK) === asid) {
-        dropPlace(tlb, place);
-        nrDropped++;
-      } else mayHold = 1;
+      if (name === EMPTY || (name & ASID_MASK) !== asid) continue;
+      if (regionOf(tlb.words[place], name) !== region) continue;
+      dropPlace(tlb, place);
+      nrDropped++;
     }
   }
-  tlb.mayHold[region & FILTER_MASK] = mayHold;
   return nrDropped;
 }
 
@@ -304,7 +303,7 @@ export function dropTlbAsid(tlb: Tlb, asid: number): number {
   let nrDropped = 0;
   for (let set = 0; set <= tlb.setMask; set++) {
     for (let way = 0; way < tlb.nrWays; way++) {
-      const place = tlb.base + set * tlb.setWords + tlb.tagOffset + way;
+      const place = (set << tlb.setShift) + tlb.tagOffset + way;
       const name = tlb.words[place + tlb.nrPadded];
       if (name === EMPTY || (name & ASID_MASK) !== asid) continue;
       dropPlace(tlb, place);
@@ -318,7 +317,6 @@ export function dropTlbAsid(tlb: Tlb, asid: number): number {
 export function clearTlb(tlb: Tlb): void {
   if (tlb.nrSmall + tlb.nrHuge === 0) return;
   emptySets(tlb);
-  tlb.mayHold.fill(0);
   tlb.nrSmall = 0;
   tlb.nrHuge = 0;
   if (tlb.full !== null) clearFull(tlb.full);
@@ -329,7 +327,7 @@ export function heldTranslations(tlb: Tlb): HeldTranslation[] {
   const held: HeldTranslation[] = [];
   for (let set = 0; set <= tlb.setMask; set++) {
     for (let way = 0; way < tlb.nrWays; way++) {
-      const place = tlb.base + set * tlb.setWords + tlb.tagOffset + way;
+      const place = (set << tlb.setShift) + tlb.tagOffset + way;
       const tag = tlb.words[place];
       const name = tlb.words[place + tlb.nrPadded];
       if (name === EMPTY) continue;
@@ -346,11 +344,10 @@ export function heldTranslations(tlb: Tlb): HeldTranslation[] {
 
 /** Empties one way; it becomes the oldest of its set. */
 function dropPlace(tlb: Tlb, place: number): void {
-  const { words, nrPadded, full } = tlb;
-  const set = tlb.base + Math.floor((place - tlb.base) / tlb.setWords) * tlb.setWords;
-  const way = place - set - tlb.tagOffset;
+  const { words, nrPadded, setShift, full } = tlb;
   count(tlb, words[place + nrPadded], -1);
   words[place + nrPadded] = EMPTY;
-  if (full !== null) dropFull(full, way);
-  else makeOldest(words, set, tlb.nrWays, way);
+  if (full !== null) return dropFull(full, place);
+  const set = (place >>> setShift) << setShift;
+  makeOldest(words, set, tlb.nrWays, place - set - tlb.tagOffset);
 }

@@ -92,6 +92,8 @@ const FAULT_WALK_CYCLES = 9;
 /** No region has this number. */
 const NO_REGION = -1;
 
+const FILTER_MASK = 511;
+
 /** Where a translation was found that does not allow the access. */
 const NOT_HELD = 0;
 const HELD_IN_L1 = 1;
@@ -106,6 +108,8 @@ export interface CpuTranslation {
   readonly walker: Walker;
   /** Whether a 2M leaf stays one: not if the host maps the guest by 4K pages. */
   readonly keepsHuge: boolean;
+  /** 1 where a region with these low 9 bits may have translations, 0 where none has. Rows: region & FILTER_MASK. */
+  readonly mayHold: Uint8Array;
   /** HW_COUNTER values; `accesses` is complete after translateRun, else read it by hwCounter. Rows: counters. */
   readonly counters: Float64Array;
   /** Accesses by translate since the last look-up, all to the last page, not yet in `counters`: an integer adds twice as fast. */
@@ -145,6 +149,7 @@ export function createTranslation(
       l2Huge,
       walker: createWalker(geometry, ofCpu, hostPage),
       keepsHuge: hostPage !== "4k",
+      mayHold: new Uint8Array(FILTER_MASK + 1),
       counters: new Float64Array(NR_HW_COUNTERS),
       nrRepeats: 0,
       lastRegion: NO_REGION,
@@ -322,6 +327,7 @@ function fill(
   writable: number,
 ): number {
   const w = c.walker;
+  c.mayHold[region & FILTER_MASK] = 1;
   if (w.lastLevel === 2 && c.keepsHuge) {
     const value = (w.payload << 1) | writable;
     const name = hugeName(asid);
@@ -371,11 +377,12 @@ export function flushPage(t: Translation, asid: number, region: number, pteIndex
 /** Forgets every translation of one aligned 2 MiB on all CPUs, and the space's upper entries. */
 export function flushRegion(t: Translation, asid: number, region: number): void {
   for (const c of t.cpus) {
+    dropWalkCaches(c.walker, asid);
+    if (c.mayHold[region & FILTER_MASK] === 0) continue;
     dropTlbRegion(c.l1Small, asid, region);
     dropTlbRegion(c.l2Small, asid, region);
     if (c.l1Huge !== c.l1Small) dropTlbRegion(c.l1Huge, asid, region);
     if (c.l2Huge !== c.l2Small) dropTlbRegion(c.l2Huge, asid, region);
-    dropWalkCaches(c.walker, asid);
     if (c.lastRegion === region) c.lastRegion = NO_REGION;
   }
 }
@@ -387,9 +394,17 @@ export function flushAsid(t: Translation, asid: number): void {
     dropTlbAsid(c.l2Small, asid);
     if (c.l1Huge !== c.l1Small) dropTlbAsid(c.l1Huge, asid);
     if (c.l2Huge !== c.l2Small) dropTlbAsid(c.l2Huge, asid);
+    // Nothing is left in a TLB whose last address space ended: only then is the filter emptied.
+    if (nrHeldBy(c) === 0) c.mayHold.fill(0);
     dropWalkCaches(c.walker, asid);
     if (c.lastAsid === asid) c.lastRegion = NO_REGION;
   }
+}
+
+/** Translations in the TLBs of a CPU, those shared between sizes counted twice. */
+function nrHeldBy(c: CpuTranslation): number {
+  const { l1Small, l1Huge, l2Small, l2Huge } = c;
+  return l1Small.nrSmall + l1Huge.nrHuge + l2Small.nrSmall + l2Huge.nrHuge;
 }
 
 /** Forgets everything on one CPU: a switch between address spaces on a core without tags, or an idle CPU. */
@@ -399,11 +414,13 @@ export function flushCpu(t: Translation, cpu: number): void {
   clearTlb(c.l1Huge);
   clearTlb(c.l2Small);
   clearTlb(c.l2Huge);
+  c.mayHold.fill(0);
   clearWalker(c.walker);
   c.lastRegion = NO_REGION;
 }
 
 function dropPage(c: CpuTranslation, asid: number, region: number, pteIndex: number): void {
+  if (c.mayHold[region & FILTER_MASK] === 0) return;
   const tag = smallTag(region, pteIndex);
   const name = smallName(asid, region);
   dropTlb(c.l1Small, tag, name);

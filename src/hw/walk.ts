@@ -10,7 +10,7 @@
  */
 
 import { ENTRY, type PageTables } from "../mm/page-tables.ts";
-import type { Geometry } from "./geometry.ts";
+import type { Geometry, TlbShape } from "./geometry.ts";
 import {
   clearHostWalker,
   commitHost,
@@ -24,18 +24,26 @@ import {
   clearTlb,
   createTlb,
   dropTlbAsid,
+  EMPTY,
   hugeName,
   insertTlb,
   lookupTlb,
   type Tlb,
 } from "./tlb.ts";
 
+/** Entries of one level that lead to a table, by address space and prefix of the region. */
+interface UpperCache {
+  readonly entries: Tlb;
+  /** Prefix and name of the entry used last: the latest of its set, so that a repeat needs no look-up. Name EMPTY: none. */
+  lastPrefix: number;
+  lastName: number;
+}
+
 export interface Walker {
   readonly caches: TableCaches;
-  /** Entries of the PGD, PUD and PMD that lead to a table, by address space and prefix of the region. */
-  readonly pgdCache: Tlb;
-  readonly pudCache: Tlb;
-  readonly pmdCache: Tlb;
+  readonly pgdCache: UpperCache;
+  readonly pudCache: UpperCache;
+  readonly pmdCache: UpperCache;
   /** The second dimension, or null on bare metal. */
   readonly host: HostWalker | null;
   readonly startCycles: number;
@@ -61,9 +69,9 @@ export function createWalker(
 ): Walker {
   return {
     caches,
-    pgdCache: createTlb(geometry.walkCaches.pgd),
-    pudCache: createTlb(geometry.walkCaches.pud),
-    pmdCache: createTlb(geometry.walkCaches.pmd),
+    pgdCache: createUpperCache(geometry.walkCaches.pgd),
+    pudCache: createUpperCache(geometry.walkCaches.pud),
+    pmdCache: createUpperCache(geometry.walkCaches.pmd),
     host: hostPage === null ? null : createHostWalker(geometry, hostPage),
     startCycles: geometry.walkStartCycles,
     slot: -1,
@@ -156,8 +164,13 @@ function firstLevelOf(w: Walker, asid: number, region: number, lastLevel: number
   return 4;
 }
 
-function holds(cache: Tlb, asid: number, prefix: number): boolean {
-  return lookupTlb(cache, prefix, hugeName(asid)) >= 0;
+function holds(cache: UpperCache, asid: number, prefix: number): boolean {
+  const name = hugeName(asid);
+  if (cache.lastPrefix === prefix && cache.lastName === name) return true;
+  if (lookupTlb(cache.entries, prefix, name) < 0) return false;
+  cache.lastPrefix = prefix;
+  cache.lastName = name;
+  return true;
 }
 
 /** The upper entries that this walk has read lead to tables; from now on they need not be read. */
@@ -173,8 +186,12 @@ function keepUpperEntries(
   if (firstLevel >= 2 && lastLevel < 2) keepEntry(w.pmdCache, asid, region);
 }
 
-function keepEntry(cache: Tlb, asid: number, prefix: number): void {
-  insertTlb(cache, prefix, hugeName(asid), 0);
+function keepEntry(cache: UpperCache, asid: number, prefix: number): void {
+  if (cache.entries.nrEntries === 0) return;
+  const name = hugeName(asid);
+  insertTlb(cache.entries, prefix, name, 0);
+  cache.lastPrefix = prefix;
+  cache.lastName = name;
 }
 
 /** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
@@ -203,15 +220,29 @@ export function pagePfn(w: Walker, pteIndex: number): number {
 
 /** Drops the upper entries of one address space: any INVLPG does, whatever its address. */
 export function dropWalkCaches(w: Walker, asid: number): void {
-  dropTlbAsid(w.pgdCache, asid);
-  dropTlbAsid(w.pudCache, asid);
-  dropTlbAsid(w.pmdCache, asid);
+  dropUpper(w.pgdCache, asid);
+  dropUpper(w.pudCache, asid);
+  dropUpper(w.pmdCache, asid);
+}
+
+function createUpperCache(shape: TlbShape): UpperCache {
+  return { entries: createTlb(shape), lastPrefix: 0, lastName: EMPTY };
+}
+
+function dropUpper(cache: UpperCache, asid: number): void {
+  dropTlbAsid(cache.entries, asid);
+  cache.lastName = EMPTY;
+}
+
+function clearUpper(cache: UpperCache): void {
+  clearTlb(cache.entries);
+  cache.lastName = EMPTY;
 }
 
 /** Empties the page-walk caches and the nested ones, as at power-on. */
 export function clearWalker(w: Walker): void {
-  clearTlb(w.pgdCache);
-  clearTlb(w.pudCache);
-  clearTlb(w.pmdCache);
+  clearUpper(w.pgdCache);
+  clearUpper(w.pudCache);
+  clearUpper(w.pmdCache);
   if (w.host !== null) clearHostWalker(w.host);
 }
