@@ -151,8 +151,7 @@ function startModel(header: Header): ModelState {
 
 function nrPinnedBy(state: ModelState, process: string): number {
   let nr = 0;
-  for (const pin of state.pins.values())
-    if (pin.process === process && pin.kind === "pin") nr += pin.pfns.length;
+  for (const pin of state.pins.values()) if (pin.process === process) nr += pin.nrCharged;
   return nr;
 }
 

@@ -23,6 +23,8 @@ export interface ModelPin {
   readonly process: string;
   /** One entry for each page referenced, in order. */
   readonly pfns: readonly Pfn[];
+  /** Pages charged to VmPin: a registered buffer pays for every folio it touches, whole (ANON-251). */
+  readonly nrCharged: number;
 }
 
 export interface ModelState {

@@ -217,7 +217,9 @@ function takePages(
   const access = action.verb === "pin" ? "write" : "read";
   const { start, end } = addressesOf(state.layout, action.span);
   const pfns: Pfn[] = [];
-  state.pins.set(action.name, { kind: action.verb, process, pfns });
+  const heads = new Set<Pfn>();
+  const pin = { kind: action.verb, process, pfns, nrCharged: 0 };
+  state.pins.set(action.name, pin);
   for (let at = start; at < end; at += PAGE_SIZE) {
     const place = [regionOf(at), pteIndexOf(at)] as const;
     if (!isAccessible(m, mm, ...place, access) && handleFault(m, mm, ...place, access) < 0) {
@@ -230,7 +232,9 @@ function takePages(
     else getPage(m, pfn);
     noteExtra(state, pfn, extraOf(state, pfn, action.verb));
     pfns.push(pfn);
+    heads.add(headOf(m.frames, pfn));
   }
+  if (action.verb === "pin") for (const head of heads) pin.nrCharged += 1 << m.frames.order[head];
   return 0;
 }
 

@@ -37,7 +37,7 @@ const STATE = Object.fromEntries(PAGE_STATES.map((name, i) => [name, i])) as Rea
 export interface ObservedProcess {
   readonly name: string;
   readonly mm: Mm;
-  /** Pages under long-term pins. */
+  /** Pages that its long-term pins are charged for. */
   readonly nrPinned: number;
 }
 
