@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #define DEADLINE_MS 20000
+#define THP_EXCEPT_ADVISED 2 /* PR_THP_DISABLE_EXCEPT_ADVISED, younger than the headers */
 
 struct channel {
   int pid_fd; /* 0: free */
@@ -72,7 +73,8 @@ void scenario_start(void) {
   void *memory = mmap((void *)SHARED_ADDRESS, sizeof(struct shared), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   if (memory == MAP_FAILED) _exit(3);
-  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  // Advised memory stays eligible: without that the scratch area of drain_lru could not be collapsed.
+  prctl(PR_SET_THP_DISABLE, 1, THP_EXCEPT_ADVISED, 0, 0);
   actor_prepare();
   int zero = open("/dev/zero", O_RDWR);
   dup2(zero, ZERO_FD);

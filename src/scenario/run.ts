@@ -7,6 +7,7 @@
  */
 
 import { errnoName, errnoNamed } from "../base/errno.ts";
+import { MADV } from "../syscall/madvise.ts";
 import { type Backend, CannotDo, type StepResult } from "./backend.ts";
 import { compareObservations, type Difference } from "./compare.ts";
 import { checkExpectation } from "./expect.ts";
@@ -77,6 +78,11 @@ function runOn(scenario: Scenario, backends: readonly Backend[], options: RunOpt
   }
 }
 
+/** A page freed lazily waits in a per-CPU batch until the batch is full: smaps' LazyFree is exact once they are drained. */
+function leavesBatches({ action }: Statement): boolean {
+  return action.verb === "madvise" && action.advice === MADV.FREE;
+}
+
 /** One back end and what was seen of it. */
 class Side {
   readonly backend: Backend;
@@ -141,6 +147,7 @@ class Run {
       return side.backend.step(statement);
     });
     this.noteTasks(statement);
+    if (leavesBatches(statement)) for (const side of this.sides) side.now(true);
     let isRight = true;
     for (const [i, result] of results.entries()) {
       const wanted = wantedOf(statement);
