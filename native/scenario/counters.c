@@ -25,6 +25,8 @@ struct counter_set {
 
 static struct counter_set *vmstat, *stats;
 static int vmstat_fd, stat_fds[MAX_STATS], stat_kb[MAX_STATS];
+static int64_t huge_faults_after = -1; /* thp_fault_alloc behind the last operation */
+static int has_heard_others;
 static int used_kb;    /* sum of the sizes whose stats are read */
 static int measured_kb; /* the same when the operation began: a knob may add a size */
 static char *text;
@@ -110,24 +112,48 @@ void counters_reset(void) {
   memset(stats->change, 0, sizeof stats->change);
 }
 
+static int index_of(const char *name) {
+  for (int i = 0; i < vmstat->nr; i++)
+    if (!strcmp(vmstat->names[i], name)) return i;
+  return 0;
+}
+
 void counters_before(void) {
   hush_on();
   measured_kb = used_kb;
   read_stats(stats->before);
   read_vmstat(vmstat->before);
+  int64_t huge_faults = vmstat->before[index_of("thp_fault_alloc")];
+  if (huge_faults_after >= 0 && huge_faults != huge_faults_after) has_heard_others = 1;
 }
 
-static void add_changes(struct counter_set *set, void (*read_values)(int64_t *)) {
+int counters_heard_others(void) {
+  int has_heard = has_heard_others;
+  has_heard_others = 0;
+  return has_heard;
+}
+
+static void add_changes(struct counter_set *set, void (*read_values)(int64_t *), int nr_tries) {
   static int64_t *now;
   if (!now) now = private_memory(MAX_VMSTAT * sizeof *now);
   read_values(now);
-  for (int i = 0; i < set->nr; i++)
-    if (set == vmstat || stat_kb[i] & measured_kb) set->change[i] += now[i] - set->before[i];
+  for (int i = 0; i < set->nr; i++) {
+    if (set == stats && !(stat_kb[i] & measured_kb)) continue;
+    int64_t change = now[i] - set->before[i];
+    if (nr_tries > 1 && strstr(set->names[i], "split") && strstr(set->names[i], "_failed"))
+      change /= nr_tries;
+    set->change[i] += change;
+  }
 }
 
-void counters_after(void) {
-  add_changes(vmstat, read_vmstat);
-  add_changes(stats, read_stats);
+void counters_after(void) { counters_after_tries(1); }
+
+void counters_after_tries(int nr) {
+  int i = index_of("thp_fault_alloc");
+  huge_faults_after = vmstat->before[i] - vmstat->change[i];
+  add_changes(vmstat, read_vmstat, nr);
+  huge_faults_after += vmstat->change[i];
+  add_changes(stats, read_stats, nr);
   hush_off();
 }
 
@@ -141,8 +167,4 @@ void counters_put(void) {
   put_changes(stats);
 }
 
-int64_t counter_change(const char *name) {
-  for (int i = 0; i < vmstat->nr; i++)
-    if (!strcmp(vmstat->names[i], name)) return vmstat->change[i];
-  return 0;
-}
+int64_t counter_change(const char *name) { return vmstat->change[index_of(name)]; }

@@ -17,9 +17,13 @@ void counters_forget_knobs(void);
 void counters_note_knob(const char *path, const char *value);
 /* A scenario begins: all changes are 0 from here. */
 void counters_reset(void);
+/* True once since the last call if others made huge pages between two operations. */
+int counters_heard_others(void);
 /* Brackets around an operation. */
 void counters_before(void);
 void counters_after(void);
+/* As counters_after, where the kernel tried `nr` times what should be tried once: failed splits are counted once (canary.h). */
+void counters_after_tries(int nr);
 /* Appends u32 n, n x s64 for vmstat, then the same for the stats, to the answer. */
 void counters_put(void);
 /* Change of one vmstat counter since the reset. */

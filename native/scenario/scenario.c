@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "scenario.h"
 #include "actor.h"
+#include "canary.h"
 #include "counters.h"
 #include "facilities.h"
 #include "hush.h"
@@ -56,15 +57,29 @@ static void answer_result(int64_t result) {
   answer_send();
 }
 
-/* A size that anybody may use: from here on others make huge pages too, until the scenario ends. */
-static void heed_knob(const char *path, const char *value) {
+/* Scenarios still to be hushed because others were heard. */
+#define LOUD_SCENARIOS 100
+static int nr_loud;
+
+static void hush_from_here(void) {
   pid_t pids[MAX_CHANNELS + 1] = {0};
   int nr = 0;
-  counters_note_knob(path, value);
-  if (strcmp(value, "always") || !strstr(path, "enabled")) return;
   for (int c = 0; c < MAX_CHANNELS; c++)
     if (channels[c].watched.pid) pids[nr++] = channels[c].watched.pid;
   hush_need(1, pids);
+}
+
+/* A size that anybody may use: from here on others make huge pages too, until the scenario ends. */
+static void heed_knob(const char *path, const char *value) {
+  counters_note_knob(path, value);
+  if (!strcmp(value, "always") && strstr(path, "enabled")) hush_from_here();
+}
+
+/* Others may make huge pages because they advised them. */
+static void heed_others(void) {
+  if (!counters_heard_others()) return;
+  if (nr_loud == 0) hush_from_here();
+  nr_loud = LOUD_SCENARIOS;
 }
 
 /* ---- Channels -------------------------------------------------------------------------------------------------- */
@@ -147,6 +162,7 @@ static int operate(uint32_t c, const struct request *request, struct reply *repl
   int error = await_reply(c, channels[c].pid_fd, reply);
   counters_after();
   if (error) return error;
+  heed_others();
   struct channel *process = &channels[channels[c].process];
   process->minflt += reply->minflt;
   process->majflt += reply->majflt;
@@ -210,6 +226,7 @@ static void serve_begin(void) {
   char why[300] = "a process cannot be started";
   if (is_open) close_scenario();
   int error = lease_take((int)take_u32(), why, sizeof why);
+  if (!error) canary_start();
   uint64_t swap_bytes = take_u64();
   counters_forget_knobs();
   if (!error) error = begin_knobs(take_u32(), why, sizeof why);
@@ -224,6 +241,7 @@ static void serve_begin(void) {
     return;
   }
   counters_reset();
+  if (nr_loud > 0 && nr_loud--) hush_from_here();
   answer_begin(0);
   answer_send();
 }
@@ -341,9 +359,11 @@ static void serve_write(int is_drop) {
     take_string(value, sizeof value);
   }
   counters_before();
+  long tries = canary_failures();
   int64_t result = is_drop ? write_text(path, value) : knob_write(path, value);
+  tries = canary_failures() - tries;
   if (!is_drop) heed_knob(path, value);
-  counters_after();
+  counters_after_tries(tries > 1 ? (int)tries : 1);
   answer_result(result);
 }
 

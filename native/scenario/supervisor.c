@@ -4,7 +4,7 @@
  * Usage: supervisor LOCKFILE      frames of protocol.h on standard input and output
  *
  * Parts: wire.c frames; lease.c lock, quiet and knobs; undo.c journal and watchdog; actor.c the scenario's processes; observe.c
- *        and counters.c what is seen of them; hush.c keeps others still; facilities.c zram and memory cgroups; scenario.c the
+ *        and counters.c what is seen of them; hush.c keeps others still; canary.c counts tries; facilities.c zram and memory cgroups; scenario.c the
  *        verbs. This file starts them and reads requests.
  *
  * Liveness: an actor has DEADLINE_MS for an operation, then it and its siblings are killed and the caller is told. A caller
@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "actor.c"
+#include "canary.c"
 #include "counters.c"
 #include "facilities.c"
 #include "hush.c"

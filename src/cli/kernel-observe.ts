@@ -26,6 +26,7 @@ const VMA_RECORD_BYTES = 192;
 
 const UNMAPPED = PAGE_STATES.indexOf("unmapped");
 const NONE = PAGE_STATES.indexOf("none");
+const HUGE_ZERO = PAGE_STATES.indexOf("hugezero");
 
 /** What does not change while the supervisor runs. */
 export interface KernelNames {
@@ -39,14 +40,10 @@ export function processesOf(run: KernelRun): KernelTask[] {
   return [...run.tasks.values()].filter((task) => task.name === task.process);
 }
 
-export function observeKernel(
-  run: KernelRun,
-  names: KernelNames,
-  drained: "drained" | "as it is",
-): Observation {
+export function observeKernel(run: KernelRun, names: KernelNames): Observation {
   const processes = processesOf(run);
   const ranges = [...run.layout.ranges.values()].filter((range) => range.nrPages > 0);
-  const frame = new FrameWriter(VERB.OBSERVE).u32(drained === "drained" ? 1 : 0);
+  const frame = new FrameWriter(VERB.OBSERVE).u32(1);
   frame.u32(processes.length);
   for (const process of processes) {
     frame.u32(process.channel).u32(ranges.length);
@@ -54,10 +51,32 @@ export function observeKernel(
   }
   const answer = run.supervisor.ask(frame);
   const folios = new Map<number, number>();
-  return {
+  const seen = {
     processes: processes.map((process) => takeProcess(answer, process, ranges, names, folios)),
     counters: takeCounters(answer, names),
   };
+  countHugeZero(run, seen);
+  return seen;
+}
+
+interface Seen extends Observation {
+  readonly counters: Record<string, number>;
+}
+
+/**
+ * The huge zero page may still be there from a program before. The scenario's first use of it counts as the allocation that it
+ * would have been, so that what is counted does not depend on what ran before (ANON-080).
+ */
+function countHugeZero(run: KernelRun, { processes, counters }: Seen): void {
+  const name = "thp_zero_page_alloc";
+  if (run.hugeZeroBefore === "unknown") {
+    const isMapped = processes.some(({ ranges }) =>
+      ranges.some(({ pages }) => pages.state.includes(HUGE_ZERO)),
+    );
+    if (counters[name] !== undefined) run.hugeZeroBefore = "absent";
+    else if (isMapped) run.hugeZeroBefore = "present";
+  }
+  if (run.hugeZeroBefore === "present") counters[name] = (counters[name] ?? 0) + 1;
 }
 
 function takeProcess(

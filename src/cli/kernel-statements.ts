@@ -90,6 +90,8 @@ export interface KernelRun {
   /** Slot and owner of each pin and hold. */
   readonly pins: Map<string, { readonly channel: number; readonly slot: number }>;
   nrPins: number;
+  /** Whether the huge zero page was there before the scenario used it. */
+  hugeZeroBefore: "unknown" | "absent" | "present";
 }
 
 const DONE: StepResult = { kind: "value", value: 0 };

@@ -40,7 +40,7 @@ export interface AddressPlan {
 
 /** Addresses of a new process. Without randomization these are the values Linux shows with randomize_va_space=0. */
 export function planAddresses(layout: AddressLayout, random: Random): AddressPlan {
-  const gap = Math.max(layout.stackLimitBytes, MIN_STACK_GAP) + STACK_GUARD_GAP;
+  const gap = Math.max(layout.stackLimitBytes + STACK_GUARD_GAP, MIN_STACK_GAP);
   if (!layout.randomize)
     return {
       stackTop: TASK_SIZE,
