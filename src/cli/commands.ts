@@ -36,6 +36,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./run.ts")).registerRun,
   },
   {
+    name: "verify",
+    summary: "the library of scenarios against what the kernel showed",
+    load: async () => (await import("./verify.ts")).registerVerify,
+  },
+  {
     name: "fuzz",
     summary: "random scenarios on the model, or on model and kernel side by side",
     load: async () => (await import("./fuzz.ts")).registerFuzz,

@@ -54,7 +54,7 @@ export function outcomeText(outcome: Outcome, paint: Paint): string {
 }
 
 /** Place, what was expected and seen, and the line with a caret. */
-function findingText({ file, text }: Scenario, finding: Finding): string {
+export function findingText({ file, text }: Scenario, finding: Finding): string {
   const { line, column, wanted, seen, where, differences } = finding;
   const source = (text[line - 1] ?? "").replaceAll("\t", " ");
   const at = column >= 0 ? column : source.search(/\S/);

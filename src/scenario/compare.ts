@@ -62,8 +62,15 @@ function compareProcesses(
   for (const [i, range] of left.ranges.entries())
     compareRanges(label, range, right.ranges[i], found);
   compareVmas(label, left, right, found);
-  const known = STATUS_FIELDS.filter((name) => name in left.status && name in right.status);
+  const known = STATUS_FIELDS.filter(
+    (name) => isComparedStatus(name) && name in left.status && name in right.status,
+  );
   compareNumbers(`${label}status`, left.status, right.status, known, found);
+}
+
+/** A live process has memory of its own besides the scenario's: what that may change is not compared. */
+export function isComparedStatus(field: string): boolean {
+  return field !== "VmLck" && field !== "RssAnon";
 }
 
 function compareRanges(

@@ -226,7 +226,8 @@ function isWanted(result: StepResult, wanted: Wanted): boolean {
   return result.value < 0 && errnoNamed(wanted) === -result.value;
 }
 
-function resultText(result: StepResult): string {
+/** "0", "EINVAL", "SIGSEGV" or what was read wrongly. */
+export function resultText(result: StepResult): string {
   if (result.kind === "signal") return result.signal;
   if (result.kind === "wrongContents") return `wrong contents in page ${result.page}`;
   return result.value < 0 ? errnoName(result.value) : String(result.value);
