@@ -15,6 +15,8 @@ import { type BenchRow, median, row } from "./row.ts";
 const SPAN = 256 * 1024 ** 2;
 const SPAN_PAGES = SPAN / 4096;
 const NR_SPANS = 16; // 1 M pages
+/** Before them, until all is compiled, also on a busy host: code that is not yet keeps numbers in objects. */
+const NR_WARM_UPS = 12;
 /**
  * The smallest object takes 12 to 16 bytes; less than this per page is not one object per page, but what a call allocates
  * once (bounds beyond 2^31 become heap numbers), spread over its pages.
@@ -34,7 +36,7 @@ interface Growth {
   readonly control: number;
 }
 
-/** One row per operation; value = objects per operation, 0 below a quarter of a byte. */
+/** One row per operation; value = objects per operation, 0 below LEAST_OBJECT_BYTES. */
 export function allocationRows(): BenchRow[] {
   const growth = inFreshProcess("allocation", NR_SPANS, LARGE_YOUNG_GENERATION) as Growth;
   if (growth.control < 8) throw new Error("the heap does not show what is allocated");
@@ -51,11 +53,11 @@ export function allocationPart(nrSpans: number): Growth {
   const bed = testBed(2 * 1024 ** 3);
   const faults: number[] = [];
   const unmaps: number[] = [];
-  for (let span = 0; span < nrSpans + 2; span++) {
+  for (let span = 0; span < nrSpans + NR_WARM_UPS; span++) {
     const region = mapAdvised(bed, SPAN, MADV.NOHUGEPAGE);
     const fault = heapGrowth(() => writeAll(bed, region, SPAN));
     const unmap = heapGrowth(() => zapSpan(bed, region));
-    if (span < 2) continue; // compiling allocates
+    if (span < NR_WARM_UPS) continue;
     faults.push(fault / SPAN_PAGES);
     unmaps.push(unmap / SPAN_PAGES);
   }
@@ -85,8 +87,9 @@ function tlbGrowth(nrPages: number): number {
     }
     if (found < 0) throw new Error("a page was not mapped");
   };
-  const samples = Array.from({ length: NR_SPANS + 2 }, () => heapGrowth(visit) / SPAN_PAGES);
-  return median(samples.slice(2));
+  const nrSamples = NR_SPANS + NR_WARM_UPS;
+  const samples = Array.from({ length: nrSamples }, () => heapGrowth(visit) / SPAN_PAGES);
+  return median(samples.slice(NR_WARM_UPS));
 }
 
 /** A row from bytes per operation. */

@@ -48,8 +48,12 @@ function zap(m: MmState, mm: Mm, start: Addr, end: Addr, guards: Guards): void {
   m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
   noteHiwater(mm);
   unlockBeforeZap(m, mm, start, end);
+  // The bounds are split here, not in the loop: an address beyond 2^31 is an object to code that is not compiled yet.
+  const firstRegion = regionOf(start);
   const lastRegion = regionOf(end - 1);
-  for (let region = regionOf(start); region <= lastRegion; region++) {
+  const firstPte = pteIndexOf(start);
+  const endPte = pteIndexOf(end - 1) + 1;
+  for (let region = firstRegion; region <= lastRegion; region++) {
     const pmdTable = pmdTableOf(m.tables, mm.root, region);
     if (pmdTable === NO_TABLE) {
       region |= 511; // Nothing in this GiB: on to the next one.
@@ -57,8 +61,8 @@ function zap(m: MmState, mm: Mm, start: Addr, end: Addr, guards: Guards): void {
     }
     const slot = pmdTable * 512 + (region & 511);
     if (m.tables.flags[slot] === 0) continue;
-    const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
-    const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
+    const first = region === firstRegion ? firstPte : 0;
+    const last = region === lastRegion ? endPte : PTES_PER_REGION;
     zapRegion(m, mm, region, slot, first, last, guards);
   }
 }
