@@ -15,6 +15,7 @@ import { pageTag } from "../machine/access.ts";
 import { checkMachine } from "../machine/check.ts";
 import { createMachine } from "../machine/machine.ts";
 import { execProcess, setBrkStart } from "../machine/process.ts";
+import { sysSwapon } from "../syscall/swap.ts";
 import { type Backend, CannotDo, type PageContents, type StepResult } from "./backend.ts";
 import { addressesOf, createLayout } from "./layout.ts";
 import type { ModelState } from "./model-state.ts";
@@ -130,7 +131,9 @@ function startModel(header: Header): ModelState {
   for (const { name, value } of header.knobs)
     if (writeKnob(m, name, value) === -ENOENT)
       throw new CannotDo(0, `the model has no knob ${name} yet`);
-  if (header.swapBytes > 0) throw new CannotDo(0, "the model has no swap device yet");
+  const nrSwapSlots = header.swapBytes / PAGE_SIZE;
+  if (nrSwapSlots > 0 && sysSwapon(m, { nrSlots: nrSwapSlots }) < 0)
+    throw new CannotDo(0, "a swap device cannot be that small or large");
   const image = execProcess(m, 16);
   assert(image !== null, "no memory for the first process");
   setBrkStart(image.mm, alignUp(image.mm.brkStart, HUGE_SIZE));
@@ -142,6 +145,7 @@ function startModel(header: Header): ModelState {
     pins: new Map(),
     memcgs: new Map(),
     blocks: [],
+    nrSwapSlots,
     snapshots: new Map(),
     extra: new Map(),
     nextTag: 1,

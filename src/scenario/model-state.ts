@@ -39,6 +39,8 @@ export interface ModelState {
   memcgs: Map<string, number>;
   /** Blocks that `fragment` holds. */
   blocks: Pfn[];
+  /** Size of the header's swap device, 0 none. */
+  readonly nrSwapSlots: number;
   readonly snapshots: Map<string, SavedState>;
   /** References by head frame that the invariant walk cannot see. */
   extra: Map<Pfn, number>;

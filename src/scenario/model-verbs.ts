@@ -21,6 +21,7 @@ import { createMemcg } from "../phys/memcg.ts";
 import { sysMincore } from "../syscall/mincore.ts";
 import { sysMunlockall } from "../syscall/mlock.ts";
 import { sysGetThpDisable, sysSetThpDisable } from "../syscall/prctl.ts";
+import { sysSwapoff, sysSwapon } from "../syscall/swap.ts";
 import { CannotDo, type StepResult } from "./backend.ts";
 import { addressesOf } from "./layout.ts";
 import {
@@ -131,9 +132,20 @@ function carryOutOnMachine(
       return save(state, action.name);
     case "restore":
       return putBack(state, action.name);
+    case "swapon":
+      return switchSwapOn(state, line);
+    case "swapoff":
+      return sysSwapoff(state.m, 0);
     default:
       throw new CannotDo(line, `the model does not know ${action.verb} yet`);
   }
+}
+
+/** The one device of the header. 0 or a negative errno. */
+function switchSwapOn({ m, nrSwapSlots }: ModelState, line: number): number {
+  if (nrSwapSlots === 0) throw new CannotDo(line, "the header names no swap device");
+  if (m.swap.devices.some((device) => device !== null)) return -EBUSY;
+  return Math.min(sysSwapon(m, { nrSlots: nrSwapSlots }), 0);
 }
 
 function value(number: number): StepResult {
