@@ -278,7 +278,11 @@ export class FuzzRun {
     const nr = LENGTHS[step.length % LENGTHS.length];
     const newNr = step.variant % 4 === 0 ? LENGTHS[(step.variant >>> 3) % LENGTHS.length] : nr;
     const isFixed = step.variant % 3 !== 0;
-    const keepsSource = newNr === nr && step.variant % 5 === 0;
+    // Only of one mapping: a call over several that runs out of memory does not tell how far it came.
+    const isOne = p.mm.vmas.some(
+      (vma) => vma.start <= first * PAGE_SIZE && (first + nr) * PAGE_SIZE <= vma.end,
+    );
+    const keepsSource = isOne && newNr === nr && step.variant % 5 === 0;
     const target = WINDOW + ((step.variant * 97) % WINDOW_PAGES);
     const aligned = step.variant % 2 === 0 ? target - (target % PTES_PER_REGION) : target;
     const flags =
@@ -313,7 +317,8 @@ export class FuzzRun {
     how: { isFixed: boolean; at: number; keepsSource: boolean },
   ): void {
     if (to < 0) {
-      // A fixed target, and what the range is shortened by, are gone even if the move then fails for want of memory.
+      // What was moved stays moved. A fixed target, and what the range is shortened by, are gone even if the move then fails.
+      if (to === -12 && how.isFixed) this.noteMoved(p, first, how.at, Math.min(nr, newNr));
       if (to === -12 && how.isFixed) this.forgetUnmapped(p, how.at, newNr);
       if (to === -12 && newNr < nr) this.forgetUnmapped(p, first + newNr, nr - newNr);
       return;
@@ -328,22 +333,32 @@ export class FuzzRun {
     }
     const tail = last === undefined ? undefined : { ...last };
     if (newNr < nr) unmapPages(p.space, first + newNr, nr - newNr);
-    unmapPages(p.space, target, newNr);
+    if (newNr !== nr) unmapPages(p.space, target, newNr);
     movePages(p.space, first, target, kept, how.keepsSource);
     this.growTail(p, target + nr, newNr - nr, tail);
   }
 
+  /** After a failed call that may have moved pages: those that are mapped at the target and no longer at the source. */
+  private noteMoved(p: Process, first: number, target: number, nr: number): void {
+    for (let i = 0; i < nr; i++)
+      if (!this.isMapped(p, first + i) && this.isMapped(p, target + i))
+        movePages(p.space, first + i, target + i, 1, false);
+  }
+
+  private isMapped(p: Process, at: number): boolean {
+    const addr = at * PAGE_SIZE;
+    return p.mm.vmas.some((vma) => vma.start <= addr && addr < vma.end);
+  }
+
   /** After a failed call that may have unmapped pages: those that are in no VMA any more. */
   private forgetUnmapped(p: Process, first: number, nr: number): void {
-    for (let at = first; at < first + nr; at++) {
-      const addr = at * PAGE_SIZE;
-      if (!p.mm.vmas.some((vma) => vma.start <= addr && addr < vma.end)) p.space.delete(at);
-    }
+    for (let at = first; at < first + nr; at++) if (!this.isMapped(p, at)) p.space.delete(at);
   }
 
   /** Pages that a longer mapping has gained: like its last page, never written. */
   private growTail(p: Process, first: number, nr: number, last: NaivePage | undefined): void {
-    if (last === undefined) throw new Error("mremap accepted a range that is not mapped");
+    if (nr <= 0) return;
+    if (last === undefined) throw new Error("mremap made a hole longer");
     for (let i = 0; i < nr; i++)
       p.space.set(first + i, { ...last, index: last.index + 1 + i, tag: null, isGuard: false });
   }

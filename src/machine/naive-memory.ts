@@ -131,7 +131,7 @@ export function guardPages(space: NaiveSpace, first: number, nr: number): void {
   }
 }
 
-/** mremap's move of `nr` pages; with `keepsSource` private memory stays mapped behind and empty. */
+/** mremap's move of `nr` pages, holes left alone at both ends; with `keepsSource` private memory stays mapped behind and empty. */
 export function movePages(
   space: NaiveSpace,
   from: number,
@@ -139,13 +139,13 @@ export function movePages(
   nr: number,
   keepsSource: boolean,
 ): void {
-  const moved = Array.from({ length: nr }, (_, i) => space.get(from + i)!);
-  for (let i = 0; i < nr; i++) {
-    if (keepsSource)
-      space.set(from + i, { ...moved[i], tag: null, isLocked: false, isGuard: false });
+  const moved = Array.from({ length: nr }, (_, i) => space.get(from + i));
+  for (const [i, page] of moved.entries()) {
+    if (page === undefined) continue;
+    if (keepsSource) space.set(from + i, { ...page, tag: null, isLocked: false, isGuard: false });
     else space.delete(from + i);
   }
-  for (let i = 0; i < nr; i++) space.set(to + i, moved[i]);
+  for (const [i, page] of moved.entries()) if (page !== undefined) space.set(to + i, page);
 }
 
 /** The child's view at the moment of fork. */
