@@ -90,21 +90,28 @@ function mapHugeZero(m: HugeState, mm: Mm, vma: Vma, slot: number): number {
 
 /** A zeroed, charged order-9 folio for a fault, or NO_PFN with the fallback counted (ANON-065, ANON-066). */
 export function allocHugeFolio(m: HugeState, mm: Mm, vma: Vma): Pfn {
+  const head = takeHugeFolio(m, vma);
+  return head === NO_PFN || chargeHugeFolio(m, mm, vma, head) ? head : NO_PFN;
+}
+
+/** A zeroed order-9 folio that is charged to nobody yet, or NO_PFN with the fallback counted (ANON-065). */
+export function takeHugeFolio(m: HugeState, vma: Vma): Pfn {
   const head = allocNearFirst(m, hugeGfp(m, vma));
-  if (head === NO_PFN) {
-    m.vmstat[VMSTAT.thp_fault_fallback]++;
-    m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback]++;
-    return NO_PFN;
-  }
-  if (mm.memcg !== 0 && chargeFolio(m, head, mm.memcg, hugeGfp(m, vma)) !== 0) {
-    m.vmstat[VMSTAT.thp_fault_fallback]++;
-    m.vmstat[VMSTAT.thp_fault_fallback_charge]++;
-    m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback]++;
-    m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback_charge]++;
-    putFolio(m, head, 1);
-    return NO_PFN;
-  }
-  return head;
+  if (head !== NO_PFN) return head;
+  m.vmstat[VMSTAT.thp_fault_fallback]++;
+  m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback]++;
+  return NO_PFN;
+}
+
+/** False if the group has no room: the folio is freed and the fallback counted (ANON-066). */
+export function chargeHugeFolio(m: HugeState, mm: Mm, vma: Vma, head: Pfn): boolean {
+  if (mm.memcg === 0 || chargeFolio(m, head, mm.memcg, hugeGfp(m, vma)) === 0) return true;
+  m.vmstat[VMSTAT.thp_fault_fallback]++;
+  m.vmstat[VMSTAT.thp_fault_fallback_charge]++;
+  m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback]++;
+  m.thpStats[HUGE_ORDER * NR_THP_STATS + THP_STAT.anon_fault_fallback_charge]++;
+  putFolio(m, head, 1);
+  return false;
 }
 
 /** The local node with one light try; all nodes only if the effort includes direct reclaim (ANON-111). */

@@ -104,12 +104,25 @@ function faultIn(
   } else if ((entry & ENTRY.HUGE) !== 0) {
     return faultHugeEntry(m, mm, vma, region, pteIndex, slot, access);
   }
+  const result = faultPages(m, mm, vma, region, pteIndex, slot, access);
+  return result < 0 ? result : result | marks;
+}
+
+/** A fault below a PMD entry that is empty or a table: by PTEs. */
+export function faultPages(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  slot: number,
+  access: "read" | "write",
+): number {
   const table = ensurePteTable(m, mm, slot);
   if (table === NO_TABLE) return FAULT_OOM;
   mm.hintRegion = region;
   mm.hintTable = table;
-  const result = faultPte(m, mm, vma, region, pteIndex, table, access);
-  return result < 0 ? result : result | marks;
+  return faultPte(m, mm, vma, region, pteIndex, table, access);
 }
 
 function faultHugeEntry(

@@ -72,6 +72,9 @@ function checkMm(m: Machine, mm: Mm, found: Found): void {
   checkVmas(mm, found);
   const seen: Seen = { anon: 0, file: 0, shmem: 0, swap: 0, tables: 0, pteTables: 0 };
   noteTable(m, mm.root, found, seen);
+  for (const op of m.sched.operations)
+    for (const { mmId, table } of m.phaseTables[op.table].tables?.(op) ?? [])
+      if (mmId === mm.id) noteTable(m, table, found, seen);
   eachUsed(m, mm.root, found, (pgd, pudTable) => {
     noteTable(m, pudTable, found, seen);
     eachUsed(m, pudTable, found, (pud, pmdTable) => {

@@ -2,6 +2,7 @@
  * Every phase table of the machine, by name: what the runner looks up and `hugelab list phases` prints.
  */
 
+import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { splitPhases } from "../huge/split-phases.ts";
 import { memoryFailurePhases } from "../reclaim/memory-failure-phases.ts";
 import { migratePhases } from "../reclaim/migrate-phases.ts";
@@ -9,6 +10,7 @@ import { softOfflinePhases } from "../reclaim/soft-offline-phases.ts";
 import type { PhaseTables } from "../sched/state.ts";
 
 export const PHASE_TABLES: PhaseTables = {
+  [hugeFaultPhases.name]: hugeFaultPhases,
   [splitPhases.name]: splitPhases,
   [migratePhases.name]: migratePhases,
   [memoryFailurePhases.name]: memoryFailurePhases,

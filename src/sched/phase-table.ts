@@ -35,6 +35,12 @@ export interface FrameHold {
   readonly references: number;
 }
 
+/** A page table that an operation has made and not yet put anywhere. */
+export interface TableHold {
+  readonly mmId: number;
+  readonly table: number;
+}
+
 export interface PhaseTable<State extends SchedState, Op extends Operation> {
   readonly name: string;
   /** What the operation does, one line for people. */
@@ -48,6 +54,8 @@ export interface PhaseTable<State extends SchedState, Op extends Operation> {
   lockId(op: Op, name: LockName): number;
   /** What it holds now. */
   frames(m: State, op: Op): readonly FrameHold[];
+  /** Page tables it holds now; left out if it never does. */
+  tables?(op: Op): readonly TableHold[];
 }
 
 /** What a table is made from. */
