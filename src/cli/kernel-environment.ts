@@ -1,15 +1,14 @@
 /**
- * The live kernel as far as recordings depend on it: version, configuration, knobs.
+ * The live kernel as far as recordings depend on it: version, configuration, knobs at the start of every scenario.
  *
  * Entry: environmentText.
  */
 
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { arch, release } from "node:os";
-import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { KNOBS_AT_START } from "./kernel-knobs.ts";
 
-const THP = "/sys/kernel/mm/transparent_hugepage";
 const CONFIG =
   /^CONFIG_(TRANSPARENT_HUGEPAGE|THP|READ_ONLY_THP|MEMCG|ZRAM|ZSWAP|SWAP|KSM|USERFAULTFD|MEMORY_FAILURE|PAGE_MAPCOUNT|NO_PAGE_MAPCOUNT|NUMA|MEM_SOFT_DIRTY|PER_VMA_LOCK)\b.*=/;
 
@@ -18,10 +17,12 @@ export function environmentText(): string {
   const environment = {
     schema: "hugelab.recordings",
     version: 1,
-    kernel: release(),
+    // Without what a distributor adds.
+    kernel: release().replace(/[^0-9.].*/, ""),
     architecture: arch(),
     configuration: configuration(),
-    knobsBefore: knobs(),
+    // What every scenario begins with; its header says more.
+    knobs: Object.fromEntries(KNOBS_AT_START),
   };
   return `${JSON.stringify(environment, null, 2)}\n`;
 }
@@ -31,17 +32,4 @@ function configuration(): readonly string[] {
   if (!existsSync(path)) return [];
   const lines = gunzipSync(readFileSync(path)).toString("utf8").split("\n");
   return lines.filter((line) => CONFIG.test(line)).sort();
-}
-
-/** Values of the THP files that can be written, by path below the sysfs folder. */
-function knobs(folder = ""): Record<string, string> {
-  const found: Record<string, string> = {};
-  for (const name of readdirSync(join(THP, folder)).sort()) {
-    const path = join(folder, name);
-    if (name === "stats") continue;
-    if (statSync(join(THP, path)).isDirectory()) Object.assign(found, knobs(path));
-    else if ((statSync(join(THP, path)).mode & 0o200) !== 0)
-      found[path] = readFileSync(join(THP, path), "utf8").trim();
-  }
-  return found;
 }

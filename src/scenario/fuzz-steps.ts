@@ -127,6 +127,8 @@ class ScenarioWriter {
   private readonly ranges: KnownRange[] = [];
   private pins: { readonly name: string; readonly owner: string }[] = [];
   private nrNames = 0;
+  /** Some memory may be locked from here on. */
+  private mayBeLocked = false;
 
   take(step: FuzzStep): void {
     const action = this.actionOf(step);
@@ -272,7 +274,9 @@ class ScenarioWriter {
     const span = this.span(step);
     const nr = this.endOf(span) - span.first;
     const newNr = variant % 3 === 0 ? LENGTHS[(variant >>> 3) % LENGTHS.length] : nr;
-    const flags = ([[], [], ["inplace"], ["dontunmap"], []] as const)[variant % 5];
+    // On a live kernel a locked VMA of which a part is moved so loses its lock and keeps its pages locked: not modelled.
+    const dontunmap = this.mayBeLocked ? [] : (["dontunmap"] as const);
+    const flags = ([[], [], ["inplace"], dontunmap, []] as const)[variant % 5];
     return { verb: "remap", span, to: this.fresh("R"), sizeBytes: newNr * 4096, flags };
   }
 
@@ -305,7 +309,13 @@ class ScenarioWriter {
 
   private note(action: Action, actor: string): void {
     switch (action.verb) {
+      case "mlock":
+      case "mlock2":
+      case "mlockall":
+        this.mayBeLocked = true;
+        break;
       case "map":
+        if (action.flags.includes("locked")) this.mayBeLocked = true;
         this.ranges.push({ name: action.range, nrPages: action.sizeBytes / 4096 });
         break;
       case "remap":

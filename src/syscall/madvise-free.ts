@@ -83,7 +83,9 @@ function lazyFreePtes(m: HugeState, mm: Mm, base: number, first: number, last: n
       continue;
     }
     i += nr;
-    if (folioMapcount(m, head) !== nr || isFolioBusy(m, head)) continue;
+    // A shared folio stays dirty for the others; one that is dirty in the entries alone is marked all the same.
+    const isDirtyItself = (frames.flags[head] & (PG.DIRTY | PG.SWAPCACHE)) !== 0;
+    if (isDirtyItself && (folioMapcount(m, head) !== nr || isFolioBusy(m, head))) continue;
     if (!leavesSwapCache(m, head)) continue;
     markLazyFree(m, head);
     for (let k = slot; k < slot + nr; k++) flags[k] &= ~(ENTRY.YOUNG | ENTRY.DIRTY);
