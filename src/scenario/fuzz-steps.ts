@@ -334,6 +334,8 @@ class ScenarioWriter {
         break;
       case "release":
         this.pins = this.pins.filter(({ name }) => name !== action.name);
+        break;
+      default: // gives and takes no name
     }
   }
 }
