@@ -60,3 +60,14 @@ test("ANON-239 memory that is not mapped is ENOMEM, after the bytes of what lies
   expect(call(2 ** 47, 4096)).toBe(-ENOMEM);
   expect(call(range.start, 2 ** 60)).toBe(-ENOMEM);
 });
+
+test("ANON-239 a swapped page is not resident, unless it is in the swap cache", () => {
+  const t = machine();
+  t.swapon({ pages: 1024 });
+  const range = t.map({ pages: 4 });
+  t.fill(range);
+  t.madvise(range, "PAGEOUT");
+  expect(mincore(t, range)).toEqual([0, 0, 0, 0]);
+  t.madvise(part(range, 1, 2), "WILLNEED");
+  expect(mincore(t, range)).toEqual([0, 1, 1, 0]);
+});
