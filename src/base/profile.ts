@@ -32,6 +32,8 @@ export interface Profile {
   readonly discardsHugePmd: boolean;
   /** A huge folio is swapped out whole; else it is always split first (PHYS-099). */
   readonly swapsHugeWhole: boolean;
+  /** Fast GUP makes the entry young, or only marks the folio as referenced (ANON-257). */
+  readonly fastGupMarksEntry: boolean;
   /** Total RAM below which THP starts disabled, in bytes (ANON-003). */
   readonly smallMemoryBytes: number;
 }
@@ -51,6 +53,7 @@ const LINUX_6_18: Profile = {
   largeSwapIn: true,
   discardsHugePmd: false,
   swapsHugeWhole: true,
+  fastGupMarksEntry: false,
   smallMemoryBytes: 512 * 1024 * 1024,
 };
 
@@ -75,6 +78,7 @@ const SEED_2011: Profile = {
   hugeCow: "copy",
   swapsHugeWhole: false,
   hugepageAdviceOnFile: "EINVAL",
+  fastGupMarksEntry: true,
   smallMemoryBytes: 1024 * 1024 * 1024,
 };
 

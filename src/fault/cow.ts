@@ -47,7 +47,7 @@ export function faultHugeWrite(
   const head = m.tables.payload[slot];
   if (canReuseHuge(m, head)) {
     m.frames.flags[head] |= PG.ANON_EXCLUSIVE;
-    m.tables.flags[slot] = entry | ENTRY.WRITE | ENTRY.YOUNG | ENTRY.DIRTY;
+    m.tables.flags[slot] = entry | newEntryFlags(vma);
     return REUSE_2M;
   }
   if (m.profile.hugeCow === "copy" && copyHuge(m, mm, vma, region, slot, head)) return COW_2M;
@@ -151,7 +151,7 @@ export function faultPteWrite(
     if (!canReusePage(m, pfn)) return copyAnon(m, mm, vma, region, pteIndex, slot, pfn);
     frames.flags[pfn] |= PG.ANON_EXCLUSIVE;
   }
-  m.tables.flags[slot] = entry | ENTRY.WRITE | ENTRY.YOUNG | ENTRY.DIRTY;
+  m.tables.flags[slot] = entry | newEntryFlags(vma);
   return REUSE_4K;
 }
 

@@ -84,6 +84,22 @@ function waitForMigration(
   return handleFault(m, mm, region, pteIndex, access);
 }
 
+/** A fault on behalf of somebody else, who has looked at the rights of the VMA himself. As handleFault. */
+export function faultReach(
+  m: HugeState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): number {
+  m.vmstat[PGFAULT]++;
+  mm.minflt++;
+  const result = faultIn(m, mm, vma, region, pteIndex, access);
+  if (result !== FAULT_WAIT) return result;
+  return letOthersRun(m) ? SPURIOUS : FAULT_WAIT;
+}
+
 function faultIn(
   m: HugeState,
   mm: Mm,

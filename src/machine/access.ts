@@ -3,6 +3,7 @@
  * read or write the contents (tags).
  */
 
+import { alignDown, PAGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { handleFault } from "../fault/fault.ts";
 import { ENTRY, pmdTableOf } from "../mm/page-tables.ts";
@@ -45,6 +46,25 @@ export function readPage(m: Machine, mm: Mm, region: number, pteIndex: number): 
     return NO_FAULT;
   }
   return handleFault(m, mm, region, pteIndex, "read");
+}
+
+/**
+ * copy_to_user: the kernel writes `nrBytes` from byte address `start` on, with the program's rights. Each page it has to fault
+ * in is a fault of its own (ANON-338). Bytes that could not be written: 0 if all is well.
+ */
+export function copyToUser(
+  m: Machine,
+  mm: Mm,
+  start: number,
+  nrBytes: number,
+  tag: number,
+): number {
+  const end = start + nrBytes;
+  for (let at = start; at < end; at = alignDown(at, PAGE_SIZE) + PAGE_SIZE) {
+    const result = writePage(m, mm, regionOf(at), pteIndexOf(at), tag);
+    if (result < 0 && result !== NO_FAULT) return end - at;
+  }
+  return 0;
 }
 
 /** Contents of a mapped page: the tag of its last write, 0 if zero-filled; -1 if nothing is mapped. */

@@ -64,6 +64,13 @@ export interface Mm {
 export interface MmuNotifier {
   /** Pages [startPage, endPage) of address space `mmId`; page numbers, half-open. */
   invalidateRange(mmId: number, startPage: number, endPage: number): void;
+  /**
+   * True if the pages were used through this MMU since the last call; it forgets that. One without access bits answers by
+   * dropping what it maps there and says whether there was anything. Absent: nothing is ever young here.
+   */
+  clearFlushYoung?(mmId: number, startPage: number, endPage: number): boolean;
+  /** As clearFlushYoung, but changes nothing; false from an MMU without access bits. */
+  testYoung?(mmId: number, startPage: number, endPage: number): boolean;
   /** The address space is gone. */
   release(mmId: number): void;
 }
