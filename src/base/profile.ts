@@ -34,6 +34,10 @@ export interface Profile {
   readonly swapsHugeWhole: boolean;
   /** Fast GUP makes the entry young, or only marks the folio as referenced (ANON-257). */
   readonly fastGupMarksEntry: boolean;
+  /** Huge pages of shared memory alone keep khugepaged running (COLL-021). */
+  readonly shmemStartsKhugepaged: boolean;
+  /** transparent_hugepage= also takes 0 and 2, for never and madvise (ANON-002). */
+  readonly numericBootParameter: boolean;
   /** Total RAM below which THP starts disabled, in bytes (ANON-003). */
   readonly smallMemoryBytes: number;
 }
@@ -54,6 +58,8 @@ const LINUX_6_18: Profile = {
   discardsHugePmd: false,
   swapsHugeWhole: true,
   fastGupMarksEntry: false,
+  shmemStartsKhugepaged: true,
+  numericBootParameter: false,
   smallMemoryBytes: 512 * 1024 * 1024,
 };
 
@@ -67,6 +73,7 @@ const LINUX_6_12: Profile = {
   mlocksPteMappedFolio: false,
   pagemapExclusivePerPmd: false,
   remapMovesSeveralVmas: false,
+  shmemStartsKhugepaged: false,
   guardPages: false,
   largeSwapIn: false,
   discardsHugePmd: true,
@@ -79,6 +86,7 @@ const SEED_2011: Profile = {
   swapsHugeWhole: false,
   hugepageAdviceOnFile: "EINVAL",
   fastGupMarksEntry: true,
+  numericBootParameter: true,
   smallMemoryBytes: 1024 * 1024 * 1024,
 };
 

@@ -13,12 +13,13 @@ import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import { putFolio, queueMaybeUnderused } from "../mm/folio.ts";
 import { mlockFolio } from "../mm/mlock.ts";
+import { registerWithKhugepaged } from "../mm/mm.ts";
 import { ENTRY, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
 import { setHugeEntry } from "../mm/pmd.ts";
 import { addAnonPmd, addAnonPtes, mapNewAnonPage, setAnonOwner } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { allocTable, freeTable } from "../mm/table-alloc.ts";
-import { VM, VM_UFFD, type Vma } from "../mm/vma.ts";
+import { VM, VM_SPECIAL, VM_UFFD, type Vma } from "../mm/vma.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP, GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
@@ -26,6 +27,7 @@ import { lruAdd } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
 import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT, FAULT_SIGBUS } from "./kinds.ts";
 
+const SPURIOUS = FAULT.spurious;
 const ANON_4K = FAULT["anon 4k"];
 const ZERO_4K = FAULT["zero 4k"];
 const ANON_MTHP = FAULT["anon mTHP"];
@@ -35,6 +37,8 @@ const ZERO_2M = FAULT["zero 2M"] | (HUGE_ORDER << FAULT_ORDER_SHIFT);
 const MTHP_ORDERS = 0x1fc;
 /** No huge mapping was made; the fault goes on with PTEs. */
 export const FALLBACK = -1;
+/** Of lookAgain: go on. */
+const ALL_CLEAR = -2;
 const NEW_ANON = PG.ANON | PG.SWAPBACKED | PG.UPTODATE | PG.ANON_EXCLUSIVE;
 
 /** True if an empty PMD entry here may become huge. */
@@ -54,6 +58,7 @@ export function faultAnonHuge(
 ): number {
   // Also for the zero folio: fork copies only VMAs that have an anon_vma (ANON-062, ANON-087).
   prepareAnonVma(m, mm, vma);
+  if ((vma.flags & VM_SPECIAL) === 0) registerWithKhugepaged(m, mm);
   if (access === "read" && m.knobs.useZeroPage) return mapHugeZero(m, mm, vma, slot);
   const head = allocHugeFolio(m, mm, vma);
   if (head === NO_PFN) return FALLBACK;
@@ -62,15 +67,26 @@ export function faultAnonHuge(
     putFolio(m, head, 1);
     return FAULT_OOM;
   }
-  if ((vma.flags & VM.UFFD_MISSING) !== 0) {
+  const refused = lookAgain(m, mm, vma, slot);
+  if (refused !== ALL_CLEAR) {
     freeTable(m, mm, table);
     putFolio(m, head, 1);
-    return FAULT_SIGBUS; // ANON-064: found out only now, as on Linux
+    return refused;
   }
   mapNewHuge(m, mm, vma, region, head);
   // A folio made for a read fault is marked dirty all the same (ANON-070).
   setHugeEntry(m, slot, head, newEntryFlags(vma), table);
   return ANON_2M;
+}
+
+/**
+ * Under the page-table lock, after memory was found: another thread may have been faster (ANON-331), the address space may be
+ * ending (ANON-337), or the fault may be a userfaultfd's (ANON-064). ALL_CLEAR, or the fault's result.
+ */
+function lookAgain(m: HugeState, mm: Mm, vma: Vma, slot: number): number {
+  if (m.tables.flags[slot] !== 0) return SPURIOUS;
+  const isRefused = mm.isUnstable || (vma.flags & VM.UFFD_MISSING) !== 0;
+  return isRefused ? FAULT_SIGBUS : ALL_CLEAR;
 }
 
 function mapHugeZero(m: HugeState, mm: Mm, vma: Vma, slot: number): number {
@@ -80,9 +96,10 @@ function mapHugeZero(m: HugeState, mm: Mm, vma: Vma, slot: number): number {
   }
   const table = allocTable(m, mm, LEVEL_PTE);
   if (table === NO_TABLE) return FAULT_OOM;
-  if ((vma.flags & VM.UFFD_MISSING) !== 0) {
+  const refused = lookAgain(m, mm, vma, slot);
+  if (refused !== ALL_CLEAR) {
     freeTable(m, mm, table);
-    return FAULT_SIGBUS;
+    return refused;
   }
   setHugeEntry(m, slot, m.hugeZero.pfn, ENTRY.SPECIAL | ENTRY.YOUNG, table);
   return ZERO_2M;
@@ -152,7 +169,7 @@ export function faultAnonPte(
   table: number,
   access: "read" | "write",
 ): number {
-  if ((vma.flags & VM.UFFD_MISSING) !== 0) return FAULT_SIGBUS; // ANON-064
+  if (mm.isUnstable || (vma.flags & VM.UFFD_MISSING) !== 0) return FAULT_SIGBUS; // ANON-064, 337
   if (access === "read") {
     const slot = table * 512 + pteIndex;
     m.tables.payload[slot] = m.zeroPfn;

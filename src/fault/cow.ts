@@ -77,7 +77,12 @@ function writeHugeZero(
   prepareAnonVma(m, mm, vma);
   if (m.profile.hugeZeroWrite === "split")
     return splitAndWrite(m, mm, vma, region, pteIndex, slot, 0);
+  const before = m.tables.flags[slot];
   const head = allocHugeFolio(m, mm, vma);
+  if (m.tables.flags[slot] !== before) {
+    if (head !== NO_PFN) putFolio(m, head, 1);
+    return FAULT.spurious; // ANON-332: somebody else was here; the access is tried again
+  }
   if (head === NO_PFN)
     return splitAndWrite(m, mm, vma, region, pteIndex, slot, FAULT_MARK.FELL_BACK);
   invalidate(m, mm, region, 0, PTES_PER_REGION);

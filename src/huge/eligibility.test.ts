@@ -4,7 +4,7 @@ import { type Kit, type MapOptions, machine, part } from "../machine/test-kit.ts
 import { VM } from "../mm/vma.ts";
 import { MAP, PROT } from "../syscall/mmap.ts";
 import { sysGetThpDisable, sysSetThpDisable } from "../syscall/prctl.ts";
-import { isThpEligible } from "./eligibility.ts";
+import { isThpEligible, mayCollapse } from "./eligibility.ts";
 
 /** Maps memory and writes its first aligned 2 MiB: true if that became huge. */
 function faultsHuge(t: Kit, options: MapOptions): boolean {
@@ -200,4 +200,15 @@ test("ANON-034 MADV_HUGEPAGE under the prctl succeeds, its effect is suspended",
   expect(t.madvise(range, "HUGEPAGE")).toBe(0);
   expect(t.vma(range).flags & VM.HUGEPAGE).not.toBe(0);
   expect(t.write(range)).toBe("anon 4k");
+});
+
+test("ANON-023 flags that keep khugepaged away do not keep faults from being huge", () => {
+  for (const flag of [VM.IO, VM.DONTEXPAND, VM.PFNMAP, VM.MIXEDMAP]) {
+    const t = machine({ enabled: "always" });
+    const range = t.map({ huge: 1 });
+    t.vma(range).flags |= flag;
+    t.write(range);
+    expect([t.isHuge(range), mayCollapse(t.m, t.mm, t.vma(range))]).toEqual([true, false]);
+    expect(t.m.khugepagedMms).toEqual([]);
+  }
 });

@@ -6,7 +6,7 @@
 
 import { type Addr, alignDown, HUGE_ORDER, PAGE_SIZE } from "../base/address.ts";
 import type { Mm } from "../mm/state.ts";
-import { isAnonymous, VM, type Vma } from "../mm/vma.ts";
+import { isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import type { HugeState } from "./knobs.ts";
 
 /** Bit `order` set for each order the policy allows faults in this VMA to use (ANON-020..031). */
@@ -36,4 +36,14 @@ export function isThpEligible(m: HugeState, mm: Mm, vma: Vma): boolean {
     if ((orders & (1 << order)) !== 0 && fitsOrder(vma, vma.end - (PAGE_SIZE << order), order))
       return true;
   return false;
+}
+
+/**
+ * True if khugepaged has anything to do in the VMA: 2 MiB are allowed and fit, and it is ordinary memory. Faults do not ask for
+ * the last (ANON-023).
+ */
+export function mayCollapse(m: HugeState, mm: Mm, vma: Vma): boolean {
+  if ((vma.flags & VM_SPECIAL) !== 0) return false;
+  const isAllowed = (allowedOrders(m, mm, vma) & (1 << HUGE_ORDER)) !== 0;
+  return isAllowed && fitsOrder(vma, vma.end - (PAGE_SIZE << HUGE_ORDER), HUGE_ORDER);
 }

@@ -4,6 +4,7 @@
 
 import { HUGE_ORDER, PTES_PER_REGION } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
+import { putFolio } from "../mm/folio.ts";
 import { takeHugeZero } from "../mm/pmd.ts";
 import type { Mm } from "../mm/state.ts";
 import { allocFolio, freeFolio } from "../phys/alloc.ts";
@@ -25,6 +26,10 @@ function allocateHugeZero(m: HugeState): boolean {
     return false;
   }
   m.vmstat[VMSTAT.thp_zero_page_alloc]++;
+  if (m.hugeZero.pfn !== NO_PFN) {
+    putFolio(m, pfn, 1); // somebody else made it while memory was being found
+    return true;
+  }
   for (let page = pfn; page < pfn + PTES_PER_REGION; page++) m.frames.flags[page] = PG.ZERO;
   m.hugeZero.pfn = pfn;
   m.hugeZero.refcount = 1; // the shrinker's; each mm adds its own

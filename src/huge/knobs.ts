@@ -9,8 +9,10 @@
 
 import { HUGE_ORDER } from "../base/address.ts";
 import { EACCES, EINVAL, ENOENT, ERANGE, type Err } from "../base/errno.ts";
+import type { Profile } from "../base/profile.ts";
 import type { MmState } from "../mm/state.ts";
 import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
+import { recommendMinFreeForThp, resetMinFree } from "../phys/watermarks.ts";
 import {
   decimalDigits,
   defaultKhugepagedKnobs,
@@ -68,7 +70,16 @@ export interface ThpPolicy {
   gfpAdvised: number;
 }
 
+/**
+ * "unsupported": a processor without huge PMDs: no knobs, and no VMA is ever eligible (ANON-004). "notBuilt": a kernel without
+ * the feature: besides, the advice about huge pages does not exist (ANON-042).
+ */
+export type ThpSupport = "supported" | "unsupported" | "notBuilt";
+
 export interface HugeState extends MmState {
+  readonly thpSupport: ThpSupport;
+  /** khugepaged exists: some PMD-size mode is enabled. */
+  isKhugepagedRunning: boolean;
   readonly knobs: ThpKnobs;
   readonly policy: ThpPolicy;
 }
@@ -90,10 +101,10 @@ export function defaultKnobs(isSmallMemory: boolean): ThpKnobs {
   };
 }
 
-/** The masks for `knobs`. */
-export function policyOf(knobs: ThpKnobs): ThpPolicy {
+/** The masks for `knobs`; without support no order is ever allowed. */
+export function policyOf(knobs: ThpKnobs, support: ThpSupport = "supported"): ThpPolicy {
   const policy = { ordersPlain: 0, ordersAdvised: 0, gfpPlain: 0, gfpAdvised: 0 };
-  for (const order of ANON_ORDERS) {
+  for (const order of support === "supported" ? ANON_ORDERS : []) {
     const value = knobs.sizes[order];
     const resolved = value === "inherit" ? knobs.enabled : value;
     if (resolved === "always") policy.ordersPlain |= 1 << order;
@@ -102,6 +113,22 @@ export function policyOf(knobs: ThpKnobs): ThpPolicy {
   policy.gfpPlain = effortOf(knobs.defrag, "plain");
   policy.gfpAdvised = effortOf(knobs.defrag, "advised");
   return policy;
+}
+
+/** True if memory of any kind may be PMD-sized somewhere: khugepaged exists exactly then (ANON-011, COLL-020..022). */
+export function isPmdEnabled(knobs: ThpKnobs, profile: Profile): boolean {
+  const resolve = (value: string, above: string) => (value === "inherit" ? above : value);
+  const anon = resolve(knobs.sizes[HUGE_ORDER], knobs.enabled);
+  if (anon !== "never") return true;
+  const shmem = resolve(knobs.shmemSizes[HUGE_ORDER], knobs.shmemEnabled);
+  return profile.shmemStartsKhugepaged && shmem !== "never" && shmem !== "deny";
+}
+
+/** After boot and after each accepted write to an `enabled` file, also of the value in force: the daemon and min_free_kbytes. */
+export function startOrStopKhugepaged(m: HugeState): void {
+  m.isKhugepagedRunning = m.thpSupport === "supported" && isPmdEnabled(m.knobs, m.profile);
+  if (m.isKhugepagedRunning) recommendMinFreeForThp(m);
+  else resetMinFree(m);
 }
 
 /** The table of ANON-110. */
@@ -138,6 +165,7 @@ export function knobNames(): string[] {
 
 /** What reading the file gives, newline included; -ENOENT for a name that does not exist. */
 export function readKnob(m: HugeState, name: string): string | Err {
+  if (m.thpSupport !== "supported") return -ENOENT; // ANON-004: there is no directory
   const { knobs } = m;
   switch (name) {
     case "thp.enabled":
@@ -170,13 +198,15 @@ function readNamedKnob(knobs: ThpKnobs, name: string): string | Err {
 
 /** A write(2) of `text` to the file: 0, or -EINVAL, -ERANGE, -EACCES as the kernel gives, -ENOENT for no such file. */
 export function writeKnob(m: HugeState, name: string, text: string): Err {
-  if (!knobNames().includes(name)) return -ENOENT;
+  if (m.thpSupport !== "supported" || !knobNames().includes(name)) return -ENOENT;
   // These cannot even be opened for writing (ANON-008, COLL-008).
   if (READ_ONLY.includes(name)) return -EACCES;
   if (text === "") return 0;
   const result = storeKnob(m, name, text);
-  if (result === 0) Object.assign(m.policy, policyOf(m.knobs));
-  return result;
+  if (result !== 0) return result;
+  Object.assign(m.policy, policyOf(m.knobs));
+  if (name.endsWith("enabled")) startOrStopKhugepaged(m);
+  return 0;
 }
 
 function storeKnob(m: HugeState, name: string, text: string): Err {

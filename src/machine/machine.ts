@@ -10,7 +10,15 @@ import { HUGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { PROFILES, type Profile } from "../base/profile.ts";
 import { createRandom, type Random } from "../base/random.ts";
-import { defaultKnobs, type HugeState, policyOf, type ThpKnobs } from "../huge/knobs.ts";
+import { applyBootParameters } from "../huge/boot-parameters.ts";
+import {
+  defaultKnobs,
+  type HugeState,
+  policyOf,
+  startOrStopKhugepaged,
+  type ThpKnobs,
+  type ThpSupport,
+} from "../huge/knobs.ts";
 import { createPageTables } from "../mm/page-tables.ts";
 import { createPoison } from "../mm/poison.ts";
 import { allocFolio } from "../phys/alloc.ts";
@@ -42,6 +50,11 @@ export interface MachineConfig {
   readonly memoryFailure: "on" | "off";
   /** RLIMIT_STACK. */
   readonly stackLimitBytes: number;
+  readonly thpSupport: ThpSupport;
+  /** The kernel's command line: transparent_hugepage= and thp_anon= are read, the rest is passed over. */
+  readonly bootParameters: string;
+  /** Memory at the top of each node that only movable requests may use; a multiple of 4 MiB. */
+  readonly movableBytesPerNode: number;
 }
 
 export const DEFAULT_MACHINE: MachineConfig = {
@@ -54,6 +67,9 @@ export const DEFAULT_MACHINE: MachineConfig = {
   randomizeAddresses: true,
   memoryFailure: "off",
   stackLimitBytes: 8 * 1024 * 1024,
+  thpSupport: "supported",
+  bootParameters: "",
+  movableBytesPerNode: 0,
 };
 
 /** A machine that has just booted: no process, THP knobs at Linux's defaults. */
@@ -65,13 +81,15 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     nrNodes: config.nrNodes,
     profile: config.profile,
     pcp: config.pcp,
+    movableBytesPerNode: config.movableBytesPerNode,
   });
   const zeroPfn = allocFolio(phys, 0, GFP_KERNEL, 0);
   assert(zeroPfn !== NO_PFN, "no frame for the zero page at boot");
   phys.frames.flags[zeroPfn] = PG.ZERO;
   const isSmallMemory = config.memoryBytes < config.profile.smallMemoryBytes;
   const knobs: ThpKnobs = defaultKnobs(isSmallMemory);
-  return Object.assign(phys, {
+  applyBootParameters(knobs, config.bootParameters, config.profile);
+  const m = Object.assign(phys, {
     swap: createSwapSpace(phys),
     tables: createPageTables(phys.frames.nrFrames),
     mms: [],
@@ -84,17 +102,22 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     poison: createPoison(config.memoryFailure === "on"),
     deferredLength: new Int32Array(phys.memcgs.length * config.nrNodes),
     queuesUnderused: true,
+    khugepagedMms: [],
     mmuNotifier: null,
     layout: {
       randomize: config.randomizeAddresses,
       stackLimitBytes: config.stackLimitBytes,
     },
+    thpSupport: config.thpSupport,
+    isKhugepagedRunning: false,
     knobs,
-    policy: policyOf(knobs),
+    policy: policyOf(knobs, config.thpSupport),
     phaseTables: PHASE_TABLES,
     seed: config.seed,
     random: createRandom(config.seed),
   });
+  startOrStopKhugepaged(m);
+  return m;
 }
 
 /** True if `bytes` can be the memory of a machine; else a sentence saying what is wanted. */

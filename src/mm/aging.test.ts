@@ -11,10 +11,12 @@ import type { Mm, MmuNotifier } from "./state.ts";
 class SecondaryMmu implements MmuNotifier {
   readonly mapped = new Map<string, { isHuge: boolean; isYoung: boolean }>();
 
-  constructor(
-    private readonly t: Kit,
-    private readonly accessBits: "has access bits" | "has none",
-  ) {
+  private readonly t: Kit;
+  private readonly accessBits: "has access bits" | "has none";
+
+  constructor(t: Kit, accessBits: "has access bits" | "has none") {
+    this.t = t;
+    this.accessBits = accessBits;
     t.m.mmuNotifier = this;
   }
 

@@ -15,7 +15,7 @@ import { forkAnonVma } from "./anon-vma.ts";
 import { putFolio } from "./folio.ts";
 import { copyMigrationPte } from "./migration.ts";
 import { VM_LOCK_BITS } from "./mlock.ts";
-import { destroyMm, nextMmId } from "./mm.ts";
+import { destroyMm, nextMmId, registerWithKhugepaged } from "./mm.ts";
 import { ENTRY, LEVEL_PGD, NO_TABLE, pmdTableOf } from "./page-tables.ts";
 import { isMaybePinned } from "./pins.ts";
 import { copyHugePmd, isHugeEntry, splitPmd } from "./pmd.ts";
@@ -59,10 +59,13 @@ function childOf(m: MmState, parent: Mm, root: number): Mm {
     minflt: 0,
     majflt: 0,
     usesHugeZero: false,
+    isKhugepagedCandidate: false,
+    isUnstable: false,
     hasPinned: false,
     defaultFlags: 0,
   };
   m.mms[child.id] = child;
+  if (parent.isKhugepagedCandidate) registerWithKhugepaged(m, child);
   return child;
 }
 

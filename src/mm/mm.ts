@@ -40,6 +40,8 @@ export function createMm(m: MmState, plan: AddressPlan, brkStart: Addr, memcg: n
     majflt: 0,
     thpDisable: "no",
     usesHugeZero: false,
+    isKhugepagedCandidate: false,
+    isUnstable: false,
     hasPinned: false,
     memcg,
     defaultFlags: 0,
@@ -70,8 +72,16 @@ export function destroyMm(m: MmState, mm: Mm): void {
   mm.nrTables--;
   assert(mm.nrTables === 0, "an address space ends with page tables left");
   if (mm.usesHugeZero) m.hugeZero.refcount--;
+  if (mm.isKhugepagedCandidate) m.khugepagedMms.splice(m.khugepagedMms.indexOf(mm.id), 1);
   m.mmuNotifier?.release(mm.id);
   m.mms[mm.id] = null;
+}
+
+/** Adds an address space to those that khugepaged visits; once is enough. */
+export function registerWithKhugepaged(m: MmState, mm: Mm): void {
+  if (mm.isKhugepagedCandidate) return;
+  mm.isKhugepagedCandidate = true;
+  m.khugepagedMms.push(mm.id);
 }
 
 /** The lowest id that is free: ids stay small, so that tables by id stay dense. */

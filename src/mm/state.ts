@@ -50,6 +50,10 @@ export interface Mm {
   thpDisable: ThpDisable;
   /** Holds one reference on the huge zero folio until it ends (ANON-081). */
   usesHugeZero: boolean;
+  /** In m.khugepagedMms. */
+  isKhugepagedCandidate: boolean;
+  /** The OOM killer is taking its memory away: faults install nothing any more (ANON-337). */
+  isUnstable: boolean;
   /** Some page of it was ever pinned: fork looks for pins (ANON-154). */
   hasPinned: boolean;
   /** Memory cgroup its pages are charged to; 0 none. */
@@ -102,6 +106,8 @@ export interface MmState extends SwapState {
   readonly deferredLength: Int32Array;
   /** New THPs are queued as maybe underused (the knob shrink_underused; ANON-194). */
   queuesUnderused: boolean;
+  /** Ids of the address spaces that khugepaged visits, in the order in which they were registered. */
+  readonly khugepagedMms: number[];
   mmuNotifier: MmuNotifier | null;
   /** Where the address choices of new address spaces come from. */
   readonly layout: AddressLayout;

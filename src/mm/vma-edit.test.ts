@@ -181,3 +181,21 @@ test("ANON-276 all bits of a huge entry are carried to its 512 pages", () => {
   const ptes = t.m.tables.flags.subarray(table * 512, table * 512 + 512);
   expect(new Set(ptes)).toEqual(new Set([bits]));
 });
+
+test("ANON-048 a PMD that a new edge cuts is split even if the operation then fails", () => {
+  const t = machine({ enabled: "always" });
+  const range = t.mapHuge();
+  // One more VMA may be made, two would be needed.
+  for (let i = t.mm.vmas.length; i < MAX_MAP_COUNT - 1; i++) {
+    const start = 2 ** 41 + i * 2 * PAGE_SIZE;
+    const last = t.mm.vmas.length - 1;
+    const filler = createVma(t.mm.id, start, start + PAGE_SIZE, VM.READ, null, start / PAGE_SIZE);
+    t.mm.vmas.push(t.mm.vmas[last]);
+    t.mm.vmas[last] = filler;
+  }
+  expect(t.thpDeltas(() => expect(t.munmap(part(range, 3, 3))).toBe(-ENOMEM))).toEqual({
+    thp_split_pmd: 1,
+    nr_anon_transparent_hugepages: -1,
+  });
+  expect(t.smaps(range).Rss).toBe(2048);
+});

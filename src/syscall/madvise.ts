@@ -18,8 +18,10 @@ import {
 } from "../base/errno.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
+import { mayCollapse } from "../huge/eligibility.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { installGuards, removeGuards } from "../mm/guard.ts";
+import { registerWithKhugepaged } from "../mm/mm.ts";
 import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
@@ -65,6 +67,12 @@ const ADDRESS_SPACE = 2 ** 64;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
 const NOT_MODELLED: ReadonlySet<number> = new Set([MADV.COLLAPSE]);
 
+const ABOUT_HUGE_PAGES: ReadonlySet<number> = new Set([
+  MADV.HUGEPAGE,
+  MADV.NOHUGEPAGE,
+  MADV.COLLAPSE,
+]);
+
 /** Advice by which memory loses its contents, now or in a child. */
 const DISCARDS: ReadonlySet<number> = new Set([
   MADV.DONTNEED,
@@ -106,6 +114,7 @@ export function sysMadvise(
   observe: FaultObserver | null = null,
 ): Err {
   if (!KNOWN.has(advice)) return -EINVAL;
+  if (m.thpSupport === "notBuilt" && ABOUT_HUGE_PAGES.has(advice)) return -EINVAL; // ANON-042
   if (!m.profile.guardPages && advice >= MADV.GUARD_INSTALL) return -EINVAL;
   if (advice === MADV.HWPOISON || advice === MADV.SOFT_OFFLINE) {
     const how = advice === MADV.HWPOISON ? "fail" : "offline";
@@ -147,7 +156,9 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
     if (refused !== 0) return refused;
     if (advice === MADV.MERGEABLE && (vma.flags & NOT_MERGEABLE) !== 0) return 0; // ANON-272
     const flags = (vma.flags & ~flagChange.clear) | flagChange.set;
+    const isChanged = vma.flags !== flags;
     const failed = changeVmaFlags(m, mm, vma, start, end, flags);
+    if (advice === MADV.HUGEPAGE && isChanged && failed === 0) offerToKhugepaged(m, mm, start);
     // Running out of VMAs is reported as a passing shortage (ANON-045).
     return failed === -ENOMEM ? -EAGAIN : failed;
   }
@@ -181,6 +192,12 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
 /** Sealed memory may be emptied only by whoever could overwrite it anyway (ANON-275). */
 function isSealedReadOnly(vma: Vma): boolean {
   return isAnonymous(vma) && (vma.flags & (VM.SEALED | VM.WRITE)) === VM.SEALED;
+}
+
+/** ANON-050: newly advised memory is looked at by khugepaged, if 2 MiB are allowed and fit in its VMA. */
+function offerToKhugepaged(m: HugeState, mm: Mm, start: Addr): void {
+  const vma = mm.vmas[firstVmaIndex(mm.vmas, start)];
+  if (vma !== undefined && mayCollapse(m, mm, vma)) registerWithKhugepaged(m, mm);
 }
 
 function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
