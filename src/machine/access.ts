@@ -6,7 +6,7 @@
 import { alignDown, PAGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { handleFault } from "../fault/fault.ts";
-import { ENTRY, pmdTableOf } from "../mm/page-tables.ts";
+import { ENTRY, pmdSlotOf, pmdTableOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import type { Machine } from "./machine.ts";
 
@@ -73,6 +73,14 @@ export function pageTag(m: Machine, mm: Mm, region: number, pteIndex: number): n
   if (slot < 0) return -1;
   const entry = m.tables.flags[slot];
   return m.frames.tag[m.tables.payload[slot] + ((entry & ENTRY.HUGE) !== 0 ? pteIndex : 0)];
+}
+
+/** True if the tables say nothing of the page: it was never touched, or its contents are gone. A swapped page has an entry. */
+export function isPageEmpty(m: Machine, mm: Mm, region: number, pteIndex: number): boolean {
+  const { flags, payload } = m.tables;
+  const slot = pmdSlotOf(m.tables, mm.root, region);
+  if (slot < 0 || flags[slot] === 0) return true;
+  return (flags[slot] & ENTRY.TABLE) !== 0 && flags[payload[slot] * 512 + pteIndex] === 0;
 }
 
 const WRITABLE = ENTRY.PRESENT | ENTRY.WRITE;

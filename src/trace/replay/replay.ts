@@ -6,12 +6,12 @@
  * Holds: a mismatch between machine and shadow is a defect of ours (AssertionFailure), never of the recording.
  */
 
-import { PAGE_SIZE, PTES_PER_REGION } from "../../base/address.ts";
+import { PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../../base/address.ts";
 import { assert } from "../../base/assert.ts";
 import { ENOSYS, errnoName } from "../../base/errno.ts";
 import { FAULT_OOM, faultKindOf } from "../../fault/kinds.ts";
 import { COST } from "../../hw/cost-model.ts";
-import { NO_FAULT, pageTag, readPage, writePage } from "../../machine/access.ts";
+import { isPageEmpty, NO_FAULT, pageTag, readPage, writePage } from "../../machine/access.ts";
 import type { Machine } from "../../machine/machine.ts";
 import { execProcess, exitProcess, forkProcess, setBrkStart } from "../../machine/process.ts";
 import { ENTRY, pmdSlotOf } from "../../mm/page-tables.ts";
@@ -370,12 +370,22 @@ export class Replay implements TraceSink {
       const result = sysMadvise(this.m, process.mm, address, length, advice, observe);
       const isDropped = advice === MADV.DONTNEED || advice === MADV.DONTNEED_LOCKED;
       if (result === 0 && isDropped) dropPages(process, place, range.page, range.nrPages);
+      if (advice === MADV.PAGEOUT) this.forgetDiscarded(process, place, range);
       if (result === -ENOSYS) {
         this.refuse(`madvise advice ${advice} is not modelled and was skipped`);
         return 0;
       }
       return result;
     });
+  }
+
+  /** Lazily freed pages that MADV_PAGEOUT found unwritten have lost their contents. */
+  private forgetDiscarded(process: ReplayProcess, place: Place, range: PageRange): void {
+    for (let page = range.page; page < range.page + range.nrPages; page++) {
+      const address = addressIn(place, page);
+      if (isPageEmpty(this.m, process.mm, regionOf(address), pteIndexOf(address)))
+        dropPages(process, place, page, 1);
+    }
   }
 
   lock(id: number, range: PageRange, how: "lock" | "onFault" | "unlock"): void {
