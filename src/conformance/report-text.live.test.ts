@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { KPF } from "../report/kpage.ts";
-import { modeOfSysfs, sysfsFiles, writeSysfs } from "../report/sysfs.ts";
+import { modeOfSysfs, sysfsFiles, THP_SYSFS, writeSysfs } from "../report/sysfs.ts";
 import { MADV } from "../syscall/madvise.ts";
 import { MAP, PROT } from "../syscall/mmap.ts";
+import { withLiveKnobs } from "./knob-lock.ts";
 import { LiveActor, reasonAgainstLive } from "./live-actor.ts";
 import { ModelActor } from "./model-actor.ts";
 import { fieldOf, windowBlocks } from "./proc-lines.ts";
@@ -241,4 +242,21 @@ describe.skipIf(reason !== null)("the same steps on the model and on the running
       const model = await observe(modelWithLiveKnobs(), steps);
       expect(await observeLive(steps, model)).toEqual(model);
     });
+
+  test("PROC-017 PROC-020 PROC-053 folios of 64 kB: the same files agree", async () => {
+    const steps: readonly Step[] = [
+      ["map", 0, 40, RW, PRIVATE],
+      ["madvise", 0, 40, MADV.HUGEPAGE],
+      ["write", 3, 1],
+      ["fork"],
+      ["write", 5, 1],
+      ["madvise", 8, 2, MADV.DONTNEED],
+    ];
+    const knob = `${THP_SYSFS}/hugepages-64kB/enabled`;
+    await withLiveKnobs({ [knob]: "madvise" }, async () => {
+      const model = await observe(modelWithLiveKnobs(), steps);
+      expect(model.smaps[0][0]).toContain("THPeligible:           1\n");
+      expect(await observeLive(steps, model)).toEqual(model);
+    });
+  });
 });

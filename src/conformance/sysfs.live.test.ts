@@ -9,6 +9,7 @@ import {
 } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { createMachine } from "../machine/machine.ts";
+import { readNodeFile } from "../report/node-files.ts";
 import { modeOfProc, readProcGlobal } from "../report/proc.ts";
 import {
   listSysfs,
@@ -133,6 +134,22 @@ describe.skipIf(reason !== null)(
       const model = String(readProcGlobal(createMachine(), "meminfo"));
       expect(shapeOf(model)).toBe(shapeOf(live));
       expect(lineLengths(model)).toEqual(lineLengths(live));
+    });
+
+    test("PROC-064 a node's meminfo and numastat have the same lines in the same columns", () => {
+      for (const name of ["meminfo", "numastat"]) {
+        const live = readFileSync(`/sys/devices/system/node/node0/${name}`, "latin1");
+        const model = String(readNodeFile(createMachine(), 0, name));
+        expect(shapeOf(model)).toBe(shapeOf(live));
+        if (name === "meminfo") expect(lineLengths(model)).toEqual(lineLengths(live));
+      }
+    });
+
+    test("PROC-083 swaps has the same header", () => {
+      const header = (text: string) => text.slice(0, text.indexOf("\n") + 1);
+      expect(header(String(readProcGlobal(createMachine(), "swaps")))).toBe(
+        header(readFileSync("/proc/swaps", "latin1")),
+      );
     });
 
     test("PROC-070 PROC-071 PROC-072 vmstat has the same names in the same order", () => {

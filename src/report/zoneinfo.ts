@@ -7,7 +7,6 @@
  */
 
 import type { MmState } from "../mm/state.ts";
-import { lruSize } from "../phys/lru.ts";
 import {
   LRU_NAMES,
   type MemNode,
@@ -17,6 +16,7 @@ import {
   ZONE_NAMES,
   type Zone,
 } from "../phys/state.ts";
+import { nodeLruPages } from "./node-files.ts";
 import { countOf, isModelled, VMSTAT_BLOCKS, zoneItem } from "./vmstat.ts";
 
 /** Watermarks of a Movable zone without pages: the least such a zone may have. */
@@ -46,17 +46,10 @@ function nodeStats(m: MmState, node: MemNode): string {
   let text = "  per-node stats\n";
   for (const name of VMSTAT_BLOCKS.node) {
     const list = LRU_NAMES.findIndex((lru) => `nr_${lru}` === name);
-    if (list >= 0) text += itemLine(name, lruOfNode(m, node.id, list));
+    if (list >= 0) text += itemLine(name, nodeLruPages(m, node.id, list));
     else if (m.nodes.length === 1 && isModelled(name)) text += itemLine(name, countOf(m, name));
   }
   return text;
-}
-
-/** Base pages on one kind of list, all memory cgroups together. */
-function lruOfNode(m: PhysState, node: number, list: number): number {
-  let pages = 0;
-  for (let memcg = 0; memcg < m.memcgs.length; memcg++) pages += lruSize(m, memcg, node, list);
-  return pages;
 }
 
 function zoneText(m: MmState, zone: Zone): string {
