@@ -131,6 +131,14 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["madvise", 6, 1, MADV.GUARD_REMOVE],
     ["write", 6, 1],
   ],
+  "PROC-052 a dirty mapping that goes leaves anonymous memory as clean as it was": [
+    ...ONE_THP,
+    ["map", 2048, 8, RW, PRIVATE],
+    ["write", 2048, 8],
+    ["fork"],
+    ["madvise", 0, 512, MADV.DONTNEED],
+    ["unmap", 2049, 3],
+  ],
   "PROC-016 LazyFree": [
     ["map", 0, 64, RW, PRIVATE],
     ["madvise", 0, 64, MADV.NOHUGEPAGE],

@@ -191,7 +191,6 @@ export function zapHugePmd(m: MmState, mm: Mm, slot: number): void {
   mm.rssAnon -= PTES_PER_REGION;
   // Whoever migrates it holds the folio, and will not find this entry again.
   if ((flags & ENTRY.MIGRATION) !== 0) return;
-  if ((flags & ENTRY.DIRTY) !== 0) m.frames.flags[head] |= PG.DIRTY;
   removeAnonPmd(m, mm, head);
   putFolio(m, head, 1);
 }

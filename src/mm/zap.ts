@@ -87,7 +87,10 @@ function zapRegion(
   zapPtes(m, mm, m.tables.payload[slot], first, last, guards);
 }
 
-/** The common case, 4K anonymous pages, is done in the loop; its counters are settled once per table. */
+/**
+ * The common case, 4K anonymous pages, is done in the loop; its counters are settled once per table. Anonymous memory does not
+ * become dirty by losing a dirty mapping (PROC-052).
+ */
 function zapPtes(
   m: MmState,
   mm: Mm,
@@ -124,7 +127,7 @@ function zapPtes(
       nrSmall++;
       if (--frames.mapcount[pfn] === 0) nrUnmapped++;
       if (--frames.refcount[pfn] === 0) m.toFree[nrToFree++] = pfn;
-      else leaveBehind(m, pfn, entry);
+      else freeSwapIfUnmapped(m, pfn);
     } else {
       zapFilePte(m, mm, slot, pfn, entry);
     }
@@ -141,21 +144,10 @@ export function dropSwapEntry(m: MmState, mm: Mm, entry: SwapEntry): void {
   freeEntryAndCache(m, entry);
 }
 
-/** A 4K page that others still need lost a mapping. */
-function leaveBehind(m: MmState, pfn: Pfn, entry: number): void {
-  if ((entry & ENTRY.DIRTY) !== 0) m.frames.flags[pfn] |= PG.DIRTY;
-  freeSwapIfUnmapped(m, pfn);
-}
-
 function zapLargeFolioPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: number): void {
   const entryFlags = m.tables.flags;
   const head = headOf(m.frames, pfn);
-  let dirty = 0;
-  for (let i = slot; i < slot + nr; i++) {
-    dirty |= entryFlags[i] & ENTRY.DIRTY;
-    entryFlags[i] = 0;
-  }
-  if (dirty !== 0) m.frames.flags[head] |= PG.DIRTY;
+  entryFlags.fill(0, slot, slot + nr);
   mm.rssAnon -= nr;
   removeAnonPtes(m, mm, pfn, nr);
   putFolio(m, head, nr);

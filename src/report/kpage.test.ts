@@ -143,3 +143,33 @@ test("PROC-055 kpagecgroup names the memory cgroup that pays, on every page of t
   expect([0, 7].map((page) => pageCgroupOf(t.m, pfns[page]))).toEqual([memcg, memcg]);
   expect(pageCgroupOf(t.m, t.m.zeroPfn)).toBe(0);
 });
+
+test("PROC-052 losing a dirty mapping does not make an anonymous folio dirty", () => {
+  const t = machine();
+  const huge = t.mapHuge();
+  const small = t.map({ pages: 2 });
+  t.fill(small);
+  const child = t.fork();
+  t.madvise(huge, "DONTNEED");
+  t.madvise(part(small, 0, 1), "DONTNEED");
+  expect(framesOf(t, of(child, huge), 0)).toEqual([FRESH_HEAD.replace(" OWNER_2", "")]);
+  expect(framesOf(t, of(child, small), 0, 1)).toEqual([
+    "UPTODATE LRU MMAP ANON SWAPBACKED",
+    "UPTODATE LRU MMAP ANON SWAPBACKED",
+  ]);
+});
+
+test("PROC-052 a page in the swap cache has SWAPCACHE and the bit it shares", () => {
+  const t = machine();
+  t.swapon({ pages: 1024 });
+  const range = t.map({ pages: 1 });
+  t.write(range);
+  t.madvise(range, "PAGEOUT");
+  t.fork();
+  t.read(range);
+  expect(framesOf(t, range, 0)).toEqual([
+    expect.stringMatching(
+      /^UPTODATE (DIRTY )?LRU MMAP ANON SWAPCACHE SWAPBACKED( OWNER_2)? OWNER_PRIVATE$/,
+    ),
+  ]);
+});
