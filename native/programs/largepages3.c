@@ -1,13 +1,16 @@
 /*
  * The program of the 2011 log (rule ANON-310): what page faults and TLB misses cost, in five timed passes.
  *
- *     largepages3 [MIB]      default 3072, as in the log
+ *     largepages3 [MIB [huge|small]]      default 3072, as in the log
+ *
+ * "huge" and "small" advise the memory, so that both can be had whatever transparent_hugepage/enabled says (but never).
  *
  * Prints one line a pass: its name and microseconds.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define PAGE 4096
@@ -34,12 +37,23 @@ static void pass(const char *name, void (*work)(char *, size_t), char *memory, s
   printf("%s %.0f\n", name, now_us() - from);
 }
 
+/* The whole pages of the memory; malloc keeps its header in the first. */
+static int advise(char *memory, size_t size, const char *how) {
+  char *start = (char *)(((size_t)memory + PAGE - 1) & ~(size_t)(PAGE - 1));
+  int advice = strcmp(how, "huge") == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+  return madvise(start, (size_t)(memory + size - start) & ~(size_t)(PAGE - 1), advice);
+}
+
 int main(int argc, char **argv) {
   size_t size = (size_t)(argc > 1 ? atol(argv[1]) : 3072) << 20;
   char *memory = malloc(size);
   if (size == 0 || !memory) {
-    fprintf(stderr, "usage: largepages3 [MIB]\n");
+    fprintf(stderr, "usage: largepages3 [MIB [huge|small]]\n");
     return 2;
+  }
+  if (argc > 2 && advise(memory, size, argv[2]) != 0) {
+    perror("madvise");
+    return 1;
   }
   pass("memset page fault", fill, memory, size);
   pass("memset tlb miss", fill, memory, size);

@@ -51,6 +51,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./calibrate.ts")).registerCalibrate,
   },
   {
+    name: "largepages3",
+    summary: "the benchmark of the 2011 log: its figures, the model's prediction and a native run",
+    load: async () => (await import("./largepages3.ts")).registerLargepages3,
+  },
+  {
     name: "bench",
     summary: "the project's own speed, against the live kernel where it can be had",
     load: async () => (await import("./bench.ts")).registerBench,
