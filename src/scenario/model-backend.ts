@@ -125,6 +125,7 @@ function startModel(header: Header): ModelState {
     nrNodes: machine.nrNodes,
     profile,
     seed: machine.seed,
+    memoryFailure: machine.hasMemoryFailure ? "on" : "off",
     randomizeAddresses: false,
   });
   for (const [name, value] of START_KNOBS) writeKnob(m, name, value); // one that is missing has no effect
@@ -143,6 +144,7 @@ function startModel(header: Header): ModelState {
     processes: new Map([[MAIN, { mm: image.mm, shadow: new Shadow() }]]),
     tasks: new Map([[MAIN, MAIN]]),
     pins: new Map(),
+    holds: new Map(),
     memcgs: new Map(),
     blocks: [],
     nrSwapSlots,

@@ -5,9 +5,9 @@
  */
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
-import { EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
+import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
-import { FAULT_SIGBUS, FAULT_SIGSEGV, poisonOf } from "../fault/kinds.ts";
+import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
@@ -18,6 +18,7 @@ import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
+import { MADV, sysMadvise } from "../syscall/madvise.ts";
 import { sysMincore } from "../syscall/mincore.ts";
 import { sysMunlockall } from "../syscall/mlock.ts";
 import { sysGetThpDisable, sysSetThpDisable } from "../syscall/prctl.ts";
@@ -35,6 +36,7 @@ import {
   callRemap,
   callUnmap,
 } from "./model-calls.ts";
+import { continueTask, holdTask, wouldWait } from "./model-holds.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
 import type { SharedObject } from "./shadow.ts";
 import type { Action, Span, Statement } from "./syntax.ts";
@@ -49,7 +51,12 @@ export function carryOut(state: ModelState, statement: Statement): StepResult {
   const { action, actor } = statement;
   const processName = state.tasks.get(actor)!;
   const process = state.processes.get(processName)!;
+  if (wouldWait(state, process, action)) return value(-EAGAIN);
   switch (action.verb) {
+    case "hold":
+      return hold(state, action);
+    case "continue":
+      return resume(state, action.name);
     case "read":
     case "write":
       return touch(state, process, action.verb, action.span);
@@ -101,6 +108,18 @@ export function carryOut(state: ModelState, statement: Statement): StepResult {
   }
 }
 
+function hold(state: ModelState, action: Extract<Action, { verb: "hold" }>): StepResult {
+  const process = state.processes.get(state.tasks.get(action.statement.actor)!)!;
+  holdTask(state, process, action);
+  return value(0);
+}
+
+/** The fault ends, and the touch is made again as the processor does; it must give what the held statement says. */
+function resume(state: ModelState, task: string): StepResult {
+  const statement = continueTask(state, task);
+  return statement === null ? value(-EAGAIN) : carryOut(state, statement);
+}
+
 /** Verbs that act on the whole machine, or on its memory cgroups. */
 function carryOutOnMachine(
   state: ModelState,
@@ -122,6 +141,10 @@ function carryOutOnMachine(
     case "drop-caches":
       shrinkHugeZero(state.m);
       return shrinkQueues(state, WHOLE_QUEUE);
+    case "poison":
+      return memoryFailure(state, process, action.span, MADV.HWPOISON);
+    case "soft-offline":
+      return memoryFailure(state, process, action.span, MADV.SOFT_OFFLINE);
     case "shrink":
       return shrinkQueues(state, action.nr);
     case "fragment":
@@ -178,6 +201,7 @@ function touch(
 }
 
 function refused(result: number): StepResult {
+  if (result === FAULT_WAIT) return value(-EAGAIN); // for a task that is held
   if (result === FAULT_SIGSEGV) return { kind: "signal", signal: "SIGSEGV" };
   return result === FAULT_SIGBUS || poisonOf(result) !== null
     ? { kind: "signal", signal: "SIGBUS" }
@@ -275,6 +299,18 @@ function noteExtra({ m, extra }: ModelState, pfn: Pfn, nr: number): void {
   else extra.set(head, total);
 }
 
+function memoryFailure(
+  { m, layout }: ModelState,
+  { mm, shadow }: ModelProcess,
+  span: Span,
+  advice: number,
+): number {
+  const { start, end } = addressesOf(layout, span);
+  const result = sysMadvise(m, mm, start, end - start, advice);
+  if (advice === MADV.HWPOISON) shadow.doubt(start / PAGE_SIZE, (end - start) / PAGE_SIZE);
+  return result;
+}
+
 function setKnob(
   { m }: ModelState,
   { name, value: text }: Extract<Action, { verb: "knob" }>,
@@ -347,6 +383,7 @@ function save(state: ModelState, name: string): number {
     processes: new Map(processes),
     tasks: new Map(state.tasks),
     pins: new Map(state.pins),
+    holds: new Map(state.holds),
     memcgs: new Map(state.memcgs),
     blocks: [...state.blocks],
     extra: new Map(state.extra),
@@ -367,6 +404,7 @@ function putBack(state: ModelState, name: string): number {
   );
   state.tasks = new Map(saved.tasks);
   state.pins = new Map(saved.pins);
+  state.holds = new Map(saved.holds);
   state.memcgs = new Map(saved.memcgs);
   state.blocks = [...saved.blocks];
   state.extra = new Map(saved.extra);

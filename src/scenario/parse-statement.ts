@@ -117,7 +117,7 @@ const VERBS: Readonly<Record<Verb, VerbRule>> = {
       verb: "continue",
       name: names.resume(reader, reader.take("a task that is held")),
     }),
-    gives: "none",
+    gives: "result",
     isModelOnly: true,
   },
   fail: { read: readFail, gives: "none", isModelOnly: true },

@@ -15,9 +15,7 @@ import type { Span, Wanted, WantedValue } from "./syntax.ts";
 
 const SPAN_WANTED = "a span such as R, R[3], R[0..8] or R[0..2hp]";
 const PAGES_PER_HUGE = 512;
-/** Advice that MADV does not hold, because nothing here models it. */
-const OTHER_ADVICE = { HWPOISON: 100, SOFT_OFFLINE: 101 } as const;
-const ADVICE: Readonly<Record<string, number>> = { ...MADV, ...OTHER_ADVICE };
+const ADVICE: Readonly<Record<string, number>> = MADV;
 
 /** How a span may be used: `by` only where pages are visited one by one. */
 export type SpanUse = "whole" | "strided";

@@ -67,7 +67,7 @@ swapon
 drop-caches
 mark
 hold C at copy: madvise R[0..512] PAGEOUT
-continue C
+continue C -> 0
 hold D at copy: unmap R -> EINTR
 fail alloc order=9 count=3
 fail charge

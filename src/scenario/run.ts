@@ -113,6 +113,8 @@ class Run {
   private readonly options: RunOptions;
   private readonly findings: Finding[] = [];
   private readonly processOf = new Map<string, string>([[MAIN, MAIN]]);
+  /** The statement in which each task was held last. */
+  private readonly held = new Map<string, Statement>();
   private nrStatements = 0;
   private nrExpectations = 0;
 
@@ -150,7 +152,7 @@ class Run {
     if (leavesBatches(statement)) for (const side of this.sides) side.now(true);
     let isRight = true;
     for (const [i, result] of results.entries()) {
-      const wanted = wantedOf(statement);
+      const wanted = this.wantedOf(statement);
       if (isWanted(result, wanted)) continue;
       isRight = false;
       this.note(statement.line, String(wanted), resultText(result), this.sides[i]);
@@ -204,17 +206,19 @@ class Run {
     this.findings.push({ line, column, wanted, seen, where, differences: [] });
   }
 
-  /** Which process a thread belongs to. */
+  /** A statement that runs on after a hold should give what it said when it was held. */
+  private wantedOf({ action, wanted }: Statement): Wanted {
+    const held = action.verb === "continue" ? this.held.get(action.name) : undefined;
+    return wanted ?? held?.wanted ?? "success";
+  }
+
+  /** Which process a thread belongs to, and what was held. */
   private noteTasks({ actor, action }: Statement): void {
     if (action.verb === "fork") this.processOf.set(action.name, action.name);
+    if (action.verb === "hold") this.held.set(action.statement.actor, action.statement);
     if (action.verb === "thread")
       this.processOf.set(action.name, this.processOf.get(actor) ?? actor);
   }
-}
-
-/** What the statement should give, for messages. A held statement says it when it runs on. */
-function wantedOf({ wanted }: Statement): Wanted {
-  return wanted ?? "success";
 }
 
 function isWanted(result: StepResult, wanted: Wanted): boolean {
