@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define LIMIT_US 3000
-#define WAIT_US 1000
+#define WAIT_US 10000
 #define PRIORITY 10
 
 static struct hush {

@@ -1,13 +1,13 @@
 /**
  * Faults on mappings of files and of shared anonymous memory where nothing is mapped yet.
  *
- * Read faults of a file map cached neighbours too, 16 pages around the touched one, as Linux does by default.
+ * Read faults map cached neighbours too, 16 pages around the touched one, as Linux does by default.
  */
 
 import { addrOf, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
-import type { FileObject } from "../mm/file-object.ts";
+import { cachedPage, type FileObject } from "../mm/file-object.ts";
 import { mlockFolio } from "../mm/mlock.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { addFilePte } from "../mm/rmap.ts";
@@ -48,9 +48,8 @@ export function faultFilePte(
   const writeBits = (isWritable ? ENTRY.WRITE : 0) | (access === "write" ? ENTRY.DIRTY : 0);
   mapCached(m, mm, vma, table, pteIndex, pfn, bits | writeBits);
   if (access === "write") m.frames.flags[pfn] |= PG.DIRTY;
-  if (file.kind === "shmem") return SHMEM;
   if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
-  return FILE;
+  return file.kind === "shmem" ? SHMEM : FILE;
 }
 
 function isWritableShmem(vma: Vma): boolean {
@@ -76,7 +75,10 @@ function copyCachedPage(
   return FILE_COW;
 }
 
-/** Fault-around: empty PTEs of the aligned 64 kB that lie in the VMA, old because nobody used them yet. */
+/**
+ * Fault-around: empty PTEs of the aligned 64 kB that lie in the VMA, old because nobody used them yet (SHM-060). A file is read
+ * ahead there; of shared memory only what exists is mapped.
+ */
 function mapNeighbours(
   m: HugeState,
   mm: Mm,
@@ -90,8 +92,11 @@ function mapNeighbours(
   for (let i = first; i < first + FAULT_AROUND_PAGES; i++) {
     const addr = addrOf(region, i);
     if (addr < vma.start || addr >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
-    const pfn = getCachedPage(m, file, region * PTES_PER_REGION + i + vma.pgoffDelta);
-    if (pfn !== NO_PFN) mapCached(m, mm, vma, table, i, pfn, ENTRY.PRESENT);
+    const index = region * PTES_PER_REGION + i + vma.pgoffDelta;
+    const isShmem = file.kind === "shmem";
+    const pfn = isShmem ? cachedPage(file, index) : getCachedPage(m, file, index);
+    const writeBit = (vma.flags & VM.SHARED) !== 0 && isWritableShmem(vma) ? ENTRY.WRITE : 0;
+    if (pfn !== NO_PFN) mapCached(m, mm, vma, table, i, pfn, ENTRY.PRESENT | writeBit);
   }
 }
 

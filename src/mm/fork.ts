@@ -93,6 +93,9 @@ function copyPages(m: MmState, parent: Mm, child: Mm, vma: Vma, copy: Vma): bool
       region |= 511;
       continue;
     }
+    // The tables above the entries are copied with nothing in them (ANON-153).
+    const isNewTable = region === regionOf(vma.start) || (region & 511) === 0;
+    if (isNewTable && ensurePmdSlot(m, child, region) < 0) return false;
     const slot = pmdTable * 512 + (region & 511);
     if (m.tables.flags[slot] === 0) continue;
     const first = region * HUGE_SIZE < vma.start ? pteIndexOf(vma.start) : 0;

@@ -14,7 +14,7 @@ import { mapRange, setBrk, unmapRange } from "../mm/mmap.ts";
 import { protectRange } from "../mm/mprotect.ts";
 import { remapRange } from "../mm/mremap.ts";
 import type { Mm } from "../mm/state.ts";
-import { findVma, VM, VM_ACCESS } from "../mm/vma.ts";
+import { findVma, firstVmaIndex, VM, VM_ACCESS } from "../mm/vma.ts";
 import { createFile, releaseUnusedShmem } from "../shmem/page-cache.ts";
 
 /** PROT bits of mmap and mprotect. */
@@ -153,13 +153,33 @@ export function sysMprotect(
   address: Addr,
   length: number,
   prot: number,
+  observe: FaultObserver | null = null,
 ): Err {
   if (!isAligned(address, PAGE_SIZE)) return -EINVAL;
   if (length === 0) return 0;
   const end = address + alignUp(length, PAGE_SIZE);
   if (end <= address || end > TASK_SIZE) return -ENOMEM;
   if ((prot & ~VM_ACCESS) !== 0) return -EINVAL;
-  return protectRange(m, mm, address, end, prot);
+  const copied = (prot & VM.WRITE) !== 0 ? lockedReadOnly(mm, address, end) : [];
+  const result = protectRange(m, mm, address, end, prot);
+  for (const part of copied) {
+    const vma = findVma(mm.vmas, part.start);
+    if (vma === null || (vma.flags & VM.WRITE) === 0) continue; // beyond what was changed
+    populateVma(m, mm, vma, part.start, part.end, observe);
+  }
+  return result;
+}
+
+/** Parts of [start, end) that are private, locked and not writable: once they are, they are written at once (ANON-240). */
+function lockedReadOnly(mm: Mm, start: Addr, end: Addr): { start: Addr; end: Addr }[] {
+  const parts: { start: Addr; end: Addr }[] = [];
+  for (let i = firstVmaIndex(mm.vmas, start); i < mm.vmas.length; i++) {
+    const vma = mm.vmas[i];
+    if (vma.start >= end) break;
+    if ((vma.flags & (VM.LOCKED | VM.WRITE | VM.SHARED)) !== VM.LOCKED) continue;
+    parts.push({ start: Math.max(start, vma.start), end: Math.min(end, vma.end) });
+  }
+  return parts;
 }
 
 /** mremap(2). `target` is used with MREMAP_FIXED only. */
