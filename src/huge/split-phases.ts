@@ -131,6 +131,8 @@ function remapPieces(m: HugeState, op: SplitOp): SplitPhase {
       restorePteAsZero(m, mm, vma, slot);
     else restorePte(m, mm, vma, slot, pfn);
   });
+  const size = 1 << op.newOrder;
+  for (let piece = op.head; piece < op.head + (1 << op.order); piece += size) noteHoles(m, piece);
   return "release";
 }
 
@@ -143,10 +145,8 @@ function mayBecomeZeroPage(flags: number, tag: number, vma: Vma): boolean {
 /** Every piece loses the reference that breaking up gave it, but the one that has the caller's; unmapped ones are freed. */
 function releasePieces(m: HugeState, op: SplitOp): SplitPhase {
   const size = 1 << op.newOrder;
-  for (let piece = op.head; piece < op.head + (1 << op.order); piece += size) {
-    noteHoles(m, piece);
+  for (let piece = op.head; piece < op.head + (1 << op.order); piece += size)
     if (piece !== pieceOf(op)) putFolio(m, piece, 1);
-  }
   forgetAnonVmaIfUnused(m, op.anonVma);
   countSplit(m, op.order, "done");
   m.events?.emit(EVENT.split_folio, op.head, op.order, 0);
