@@ -1,12 +1,14 @@
 /**
  * The deferred-split shrinker: splits queued folios that are partially mapped, or underused, to free what nobody uses.
  *
- * Entry: shrinkDeferred (memory pressure, drop_caches). The queues live in mm/, which feeds them.
+ * Entry: shrinkDeferred (memory pressure; dropSlab of shrinkers.ts). The queues live in mm/, which feeds them. The same as
+ *        phases: deferred-split-phases.ts.
  * Rules: ANON-195, 196, 200..202.
  */
 
 import { HUGE_ORDER, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
+import type { Err } from "../base/errno.ts";
 import { listHead } from "../base/int-list.ts";
 import { leaveDeferredQueue, putFolio, requeueDeferred } from "../mm/folio.ts";
 import { PG } from "../phys/frame-table.ts";
@@ -31,20 +33,35 @@ export function shrinkDeferred(
 }
 
 function shrinkOne(m: HugeState, head: Pfn, maxPtesNone: number): boolean {
-  const frames = m.frames;
-  const isPartial = (frames.flags[head] & PG.PARTIALLY_MAPPED) !== 0;
-  const isUnderusedToo = !isPartial && isUnderused(m, head, maxPtesNone);
-  if (!isPartial && !isUnderusedToo) {
+  const why = reasonToSplit(m, head, maxPtesNone);
+  if (why === null) {
     leaveDeferredQueue(m, head);
     return false;
   }
-  frames.refcount[head]++;
-  const isSplit = splitFolio(m, head) === 0;
-  if (isSplit && isUnderusedToo) m.vmstat[VMSTAT.thp_underused_split_page]++;
-  if (!isSplit && isPartial) requeueDeferred(m, head);
-  if (!isSplit && !isPartial) leaveDeferredQueue(m, head);
+  m.frames.refcount[head]++;
+  const result = splitFolio(m, head);
+  settleSplit(m, head, why, result);
+  return result === 0;
+}
+
+/** Why a queued folio is to be split; null if it is not. */
+export type SplitReason = "partial" | "underused";
+
+export function reasonToSplit(m: HugeState, head: Pfn, maxPtesNone: number): SplitReason | null {
+  if ((m.frames.flags[head] & PG.PARTIALLY_MAPPED) !== 0) return "partial";
+  return isUnderused(m, head, maxPtesNone) ? "underused" : null;
+}
+
+/** After an attempt: a partially mapped folio that is still whole waits at the end of the queue. Drops the reference. */
+export function settleSplit(m: HugeState, head: Pfn, why: SplitReason, result: Err): void {
+  const isQueued = (m.frames.flags[head] & PG.DEFERRED) !== 0;
+  if (result === 0 && why === "underused") m.vmstat[VMSTAT.thp_underused_split_page]++;
+  if (result !== 0 && isQueued) {
+    // It may have become partially mapped while it was looked at.
+    if ((m.frames.flags[head] & PG.PARTIALLY_MAPPED) !== 0) requeueDeferred(m, head);
+    else leaveDeferredQueue(m, head);
+  }
   putFolio(m, head, 1);
-  return isSplit;
 }
 
 /** More than max_ptes_none of the folio's pages hold only zeroes; off at 511 (ANON-200). */

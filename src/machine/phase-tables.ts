@@ -3,6 +3,7 @@
  */
 
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
+import { shrinkPhases } from "../huge/deferred-split-phases.ts";
 import { splitPhases } from "../huge/split-phases.ts";
 import { memoryFailurePhases } from "../reclaim/memory-failure-phases.ts";
 import { migratePhases } from "../reclaim/migrate-phases.ts";
@@ -12,6 +13,7 @@ import type { PhaseTables } from "../sched/state.ts";
 export const PHASE_TABLES: PhaseTables = {
   [hugeFaultPhases.name]: hugeFaultPhases,
   [splitPhases.name]: splitPhases,
+  [shrinkPhases.name]: shrinkPhases,
   [migratePhases.name]: migratePhases,
   [memoryFailurePhases.name]: memoryFailurePhases,
   [softOfflinePhases.name]: softOfflinePhases,

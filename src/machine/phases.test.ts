@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { EAGAIN } from "../base/errno.ts";
+import { beginShrink } from "../huge/deferred-split-phases.ts";
 import { beginSplit } from "../huge/split-folio.ts";
 import { beginFailure, beginOffline } from "../reclaim/memory-failure.ts";
 import { fieldsFor, migratePhases } from "../reclaim/migrate-phases.ts";
@@ -121,6 +122,10 @@ for (const [name, map] of Object.entries(MAPPED)) {
 const OPERATIONS: Readonly<Record<string, (t: Kit, range: Range, task: number) => number>> = {
   "memory failure": (t, range, task) => beginFailure(t.m, task, t.pfns(range)[3], range.mm.id).id,
   "soft offline": (t, range, task) => beginOffline(t.m, task, t.pfns(range)[3]).id,
+  "a pass of the deferred split shrinker": (t, range, task) => {
+    t.munmap(part(range, range.nrPages - 2, 2));
+    return beginShrink(t.m, task, 0, 10, 511).id;
+  },
   migration: (t, range, task) => {
     t.get(range);
     return startOperation(t.m, migratePhases, task, fieldsFor(t.m, t.folio(range))).id;

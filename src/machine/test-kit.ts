@@ -27,9 +27,8 @@ import {
   faultOrderOf,
   poisonOf,
 } from "../fault/kinds.ts";
-import { shrinkDeferred } from "../huge/deferred-split.ts";
-import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { ANON_ORDERS, writeKnob } from "../huge/knobs.ts";
+import { dropSlab } from "../huge/shrinkers.ts";
 import { ENTRY, pmdSlotOf, pteTableOf } from "../mm/page-tables.ts";
 import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { pageMapcount } from "../mm/rmap.ts";
@@ -516,10 +515,7 @@ export class Kit {
 
   /** What drop_caches=2 does to huge pages: the huge zero folio and the deferred queues. Folios split. */
   dropSlab(maxPtesNone = 511): number {
-    shrinkHugeZero(this.m);
-    let nrSplit = 0;
-    for (let queue = 0; queue < this.m.deferredLength.length; queue++)
-      nrSplit += shrinkDeferred(this.m, queue, 1000, maxPtesNone);
+    const nrSplit = dropSlab(this.m, maxPtesNone);
     this.check();
     return nrSplit;
   }

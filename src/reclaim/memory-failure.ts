@@ -10,8 +10,7 @@ import type { Pfn } from "../base/address.ts";
 import { EBUSY, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { headOf } from "../phys/frame-table.ts";
-import { isFolioBusy } from "../sched/locks.ts";
-import { runAtOnce, startOperation } from "../sched/runner.ts";
+import { isLockStuck, runAtOnce, startOperation } from "../sched/runner.ts";
 import { type MemoryFailureOp, memoryFailurePhases } from "./memory-failure-phases.ts";
 import { type SoftOfflineOp, softOfflinePhases } from "./soft-offline-phases.ts";
 
@@ -20,7 +19,7 @@ import { type SoftOfflineOp, softOfflinePhases } from "./soft-offline-phases.ts"
  * had failed before, or if its folio cannot be split; -EBUSY if it is no such memory or somebody works on its folio.
  */
 export function failPage(m: HugeState, pfn: Pfn, consumer: number): Err {
-  if (isFolioBusy(m, headOf(m.frames, pfn))) return -EBUSY;
+  if (isStuck(m, pfn)) return -EBUSY;
   return runAtOnce(m, memoryFailurePhases, failureFields(pfn, consumer)) ?? -EBUSY;
 }
 
@@ -35,7 +34,7 @@ export function beginFailure(
 
 /** Page `pfn` is to be used no more. 0; -EBUSY if it cannot be emptied; -EOPNOTSUPP if that is switched off. */
 export function offlinePage(m: HugeState, pfn: Pfn): Err {
-  if (isFolioBusy(m, headOf(m.frames, pfn))) return -EBUSY;
+  if (isStuck(m, pfn)) return -EBUSY;
   return runAtOnce(m, softOfflinePhases, { pfn, head: pfn }) ?? -EBUSY;
 }
 
@@ -45,4 +44,10 @@ export function beginOffline(m: HugeState, task: number, pfn: Pfn): SoftOfflineO
 
 function failureFields(pfn: Pfn, consumer: number) {
   return { pfn, consumer, head: pfn, anonVma: 0 };
+}
+
+/** Somebody who is held in the middle of something has what this needs. */
+function isStuck(m: HugeState, pfn: Pfn): boolean {
+  const head = headOf(m.frames, pfn);
+  return isLockStuck(m, "folio", head) || isLockStuck(m, "anonVma", m.frames.owner[head]);
 }

@@ -9,8 +9,8 @@ import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/e
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
-import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
+import { dropSlab } from "../huge/shrinkers.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "../machine/access.ts";
 import { exitProcess, forkProcess } from "../machine/process.ts";
 import { restore, snapshot } from "../machine/snapshot.ts";
@@ -43,8 +43,6 @@ import type { Action, Span, Statement } from "./syntax.ts";
 
 /** Reference count that one pin of a small folio adds. */
 const SMALL_PIN_BIAS = 1024;
-/** Folios that drop_caches looks at on each queue: all. */
-const WHOLE_QUEUE = 2 ** 30;
 
 /** Carries out one statement. Throws CannotDo for what is not modelled. */
 export function carryOut(state: ModelState, statement: Statement): StepResult {
@@ -139,8 +137,8 @@ function carryOutOnMachine(
     case "limit":
       return limitMemcg(state, action.name, action.maxBytes);
     case "drop-caches":
-      shrinkHugeZero(state.m);
-      return shrinkQueues(state, WHOLE_QUEUE);
+      dropSlab(state.m, state.m.knobs.khugepaged.max_ptes_none);
+      return 0;
     case "poison":
       return memoryFailure(state, process, action.span, MADV.HWPOISON);
     case "soft-offline":

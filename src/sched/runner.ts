@@ -12,6 +12,7 @@
 
 import { assert } from "../base/assert.ts";
 import { EVENT } from "../base/events.ts";
+import type { LockName } from "./lock-order.ts";
 import { dropLock, dropLocks, lockHolder, takeLock } from "./locks.ts";
 import { DONE, type PhaseTable } from "./phase-table.ts";
 import { CALLER, NO_OPERATION, type Operation, type SchedState } from "./state.ts";
@@ -231,6 +232,13 @@ export function runAtOnce<State extends SchedState, Op extends Operation>(
   dropLocks(m, op.id);
   m.sched.operations.splice(m.sched.operations.indexOf(op), 1);
   return null;
+}
+
+/** True if a plain call would wait for ever for a lock: its holder is held, or is the very task that calls. */
+export function isLockStuck(m: SchedState, name: LockName, id: number): boolean {
+  if (m.sched.locks.length === 0) return false;
+  const holder = lockHolder(m, name, id, "write", m.sched.current);
+  return holder !== null && !mayStep(m, holder.operation);
 }
 
 /** Steps the operation that has the lock `op` wants. False if that one is held, or cannot go on itself. */
