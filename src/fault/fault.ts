@@ -17,6 +17,7 @@ import { ENTRY, isPoison, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
+import { headOf, PG } from "../phys/frame-table.ts";
 import { letOthersRun } from "../sched/runner.ts";
 import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
 import { faultHugeWrite, faultPteWrite } from "./cow.ts";
@@ -206,6 +207,8 @@ export function populatePages(
       const result = handleFault(m, mm, region, pteIndex, access);
       if (result < 0) return result;
       observe?.(result);
+    } else if (access === "write") {
+      dirtyMapped(m, mm, region, pteIndex);
     }
     addr = isHugeMapped(m, mm, region) ? (region + 1) * HUGE_SIZE : addr + 4096;
   }
@@ -228,6 +231,15 @@ export function populateVma(
   if ((vma.flags & VM_ACCESS) === 0) return FAULT_SIGSEGV;
   const isWritten = (vma.flags & (VM.WRITE | VM.SHARED)) === VM.WRITE;
   return populatePages(m, mm, start, end, isWritten ? "write" : "read", observe);
+}
+
+/** Whoever takes a mapped page for writing without a fault makes the folio dirty, unless the entry is (ANON-269). */
+function dirtyMapped(m: HugeState, mm: Mm, region: number, pteIndex: number): void {
+  const { flags, payload } = m.tables;
+  let slot = pmdSlotOf(m.tables, mm.root, region);
+  if ((flags[slot] & ENTRY.TABLE) !== 0) slot = payload[slot] * 512 + pteIndex;
+  if ((flags[slot] & ENTRY.DIRTY) === 0)
+    m.frames.flags[headOf(m.frames, payload[slot])] |= PG.DIRTY;
 }
 
 function isHugeMapped(m: HugeState, mm: Mm, region: number): boolean {

@@ -11,7 +11,14 @@ import type { FileObject } from "./file-object.ts";
 import { mayLock, VM_LOCK_BITS } from "./mlock.ts";
 import type { Mm, MmState } from "./state.ts";
 import { createVma, findVma, firstVmaIndex, VM, type Vma } from "./vma.ts";
-import { insertVma, isolateRange, MAX_MAP_COUNT, removeVma, splitPmdAt } from "./vma-edit.ts";
+import {
+  insertVma,
+  isolateRange,
+  MAX_MAP_COUNT,
+  removeVma,
+  splitPmdAt,
+  splitVma,
+} from "./vma-edit.ts";
 import { freeTablesBetween, zapRange } from "./zap.ts";
 
 /** What to map. `length` in bytes, a page multiple. */
@@ -76,7 +83,7 @@ function isRangeEmpty(mm: Mm, start: Addr, end: Addr): boolean {
 /** Unmaps [start, end), VMAs and pages. 0, -EPERM if sealed, or -ENOMEM if a VMA would have to be split beyond the limit. */
 export function unmapRange(m: MmState, mm: Mm, start: Addr, end: Addr): Err {
   if (start === end || isRangeEmpty(mm, start, end)) return 0;
-  if (isSealedWithin(mm, start, end)) return -EPERM;
+  if (isSealedWithin(mm, start, end)) return refuseSealed(m, mm, start);
   const failed = isolateRange(m, mm, start, end);
   if (failed !== 0) return failed;
   const first = firstVmaIndex(mm.vmas, start);
@@ -91,7 +98,14 @@ export function unmapRange(m: MmState, mm: Mm, start: Addr, end: Addr): Err {
   return 0;
 }
 
-/** mseal: a range with any sealed VMA cannot be unmapped or mapped over, and nothing of it is touched (ANON-275). */
+/** The first VMA is cut at the start of the range before a seal behind it is met (ANON-275). */
+function refuseSealed(m: MmState, mm: Mm, start: Addr): Err {
+  const first = mm.vmas[firstVmaIndex(mm.vmas, start)];
+  const isCut = first.start < start && (first.flags & VM.SEALED) === 0;
+  return (isCut && splitVma(m, mm, first, start)) || -EPERM;
+}
+
+/** mseal: a range with any sealed VMA cannot be unmapped or mapped over, and none of its pages is touched (ANON-275). */
 function isSealedWithin(mm: Mm, start: Addr, end: Addr): boolean {
   const { vmas } = mm;
   for (let i = firstVmaIndex(vmas, start); i < vmas.length && vmas[i].start < end; i++)
