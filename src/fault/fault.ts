@@ -234,7 +234,7 @@ export function populateVma(
 }
 
 /** Whoever takes a mapped page for writing without a fault makes the folio dirty, unless the entry is (ANON-269). */
-function dirtyMapped(m: HugeState, mm: Mm, region: number, pteIndex: number): void {
+export function dirtyMapped(m: HugeState, mm: Mm, region: number, pteIndex: number): void {
   const { flags, payload } = m.tables;
   let slot = pmdSlotOf(m.tables, mm.root, region);
   if ((flags[slot] & ENTRY.TABLE) !== 0) slot = payload[slot] * 512 + pteIndex;

@@ -6,7 +6,7 @@
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
-import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
+import { dirtyMapped, handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split.ts";
 import { writeKnob } from "../huge/knobs.ts";
@@ -240,7 +240,10 @@ function exit(state: ModelState, task: string, process: string): void {
   state.processes.delete(process);
 }
 
-/** Long-term write pins, or one plain reference for reading. What could not be had undoes the rest. */
+/**
+ * Long-term write pins, or one plain reference for reading. What could not be had undoes the rest. Pages are taken the fast way up to
+ * the first that needs a fault; the slow way, from there on, makes folios dirty as populating does (ANON-269).
+ */
 function takePages(
   state: ModelState,
   { mm }: ModelProcess,
@@ -254,12 +257,16 @@ function takePages(
   const heads = new Set<Pfn>();
   const pin = { kind: action.verb, process, pfns, nrCharged: 0 };
   state.pins.set(action.name, pin);
+  let isFast = true;
   for (let at = start; at < end; at += PAGE_SIZE) {
     const place = [regionOf(at), pteIndexOf(at)] as const;
-    if (!isAccessible(m, mm, ...place, access) && handleFault(m, mm, ...place, access) < 0) {
-      dropPin(state, action.name);
-      return -EFAULT;
-    }
+    if (!isAccessible(m, mm, ...place, access)) {
+      isFast = false;
+      if (handleFault(m, mm, ...place, access) < 0) {
+        dropPin(state, action.name);
+        return -EFAULT;
+      }
+    } else if (!isFast && access === "write") dirtyMapped(m, mm, ...place);
     const pfn = translateToPfn(m, mm, ...place);
     if ((m.frames.flags[pfn] & PG.ZERO) !== 0) continue; // a reference there is felt by nobody
     if (action.verb === "pin") pinPages(m, mm, pfn, 1);
