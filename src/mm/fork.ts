@@ -80,9 +80,10 @@ function copyVma(m: MmState, vma: Vma, child: Mm): Vma {
   return copy;
 }
 
-/** Pages that faults can bring back (file pages never written) are not copied. */
+/** Pages that faults can bring back (file pages never written) are not copied; guard regions cannot be brought back. */
 function needsPages(vma: Vma): boolean {
-  return vma.anonVma !== null && (vma.flags & VM.WIPEONFORK) === 0;
+  const hasOwn = vma.anonVma !== null || (vma.flags & VM.MAYBE_GUARD) !== 0;
+  return hasOwn && (vma.flags & VM.WIPEONFORK) === 0;
 }
 
 function copyPages(m: MmState, parent: Mm, child: Mm, vma: Vma, copy: Vma): boolean {

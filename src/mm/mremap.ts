@@ -16,7 +16,7 @@ import {
 import { assert } from "../base/assert.ts";
 import { EFAULT, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
-import { copyChain } from "./anon-vma.ts";
+import { copyChain, unlinkAnonVmas } from "./anon-vma.ts";
 import { VM_LOCK_BITS } from "./mlock.ts";
 import { unmapRange } from "./mmap.ts";
 import { ENTRY, NO_TABLE, pmdSlotOf } from "./page-tables.ts";
@@ -111,6 +111,8 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
   if (failed === 0 && newLength < oldLength)
     failed = unmapRange(m, mm, address + newLength, address + oldLength);
   const moved = Math.min(oldLength, newLength);
+  const whole = findVma(mm.vmas, address)!;
+  const isWhole = whole.start === address && whole.end === address + moved;
   // Length 0 makes a second mapping of shared memory: the first stays as it is.
   if (failed === 0 && moved > 0) failed = isolateRange(m, mm, address, address + moved);
   if (failed !== 0) return failed;
@@ -127,14 +129,16 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
     unmapRange(m, mm, to, to + newLength);
     return failed;
   }
-  if (request.keepsSource) leaveSource(m, mm, findVma(mm.vmas, address)!);
+  if (request.keepsSource)
+    leaveSource(m, mm, findVma(mm.vmas, address)!, isWhole ? "whole" : "part");
   else failed = unmapRange(m, mm, address, address + moved);
   return failed === 0 ? to : failed;
 }
 
-/** MREMAP_DONTUNMAP: what stays behind is empty and no longer locked. */
-function leaveSource(m: MmState, mm: Mm, source: Vma): void {
+/** MREMAP_DONTUNMAP: what stays behind is empty and no longer locked; a VMA moved whole begins anew without an anon_vma (ANON-223). */
+function leaveSource(m: MmState, mm: Mm, source: Vma, moved: "whole" | "part"): void {
   source.flags &= ~VM_LOCK_BITS;
+  if (moved === "whole") unlinkAnonVmas(m, source);
   mergeAround(m, mm, source);
 }
 
