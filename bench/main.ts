@@ -11,7 +11,7 @@ import { engineRows } from "./engine.ts";
 import { hwBench } from "./hw.ts";
 import { kernelProbe } from "./kernel.ts";
 import { bootPart, memoryRows, pagesPart } from "./memory.ts";
-import { replayRows } from "./replay.ts";
+import { replayPart, replayRows } from "./replay.ts";
 import { type BenchRow, row, tableOf } from "./row.ts";
 
 function main(args: readonly string[]): number {
@@ -53,6 +53,8 @@ function runPart(part: string, argument: number): unknown {
       return pagesPart(argument);
     case "allocation":
       return allocationPart(argument);
+    case "replay":
+      return replayPart(argument);
     default:
       throw new Error(`no bench part ${part}`);
   }
