@@ -259,7 +259,7 @@ function oneRegion(geometry: Geometry, mode: TranslationMode) {
   const plain = createPlainTables(16, 5000);
   mapSmall(plain, 3, 7, 70);
   mapHuge(plain, 4, 1024);
-  const t = createTranslation(geometry, NR_CPUS, mode);
+  const t = createTranslation(geometry, NR_CPUS, mode, "kept");
   const at = (region: number, pteIndex: number, isWrite = false) =>
     translate(t, 0, plain.tables, plain.root, 5, region, pteIndex, isWrite);
   return { plain, t, at, check: () => checkTranslation(t, plain.tables, () => plain.root) };
@@ -384,6 +384,30 @@ test("the CPUs to interrupt are those last seen in the address space", () => {
   expect([nrCpusIn(t, 5), nrCpusIn(t, 6)]).toEqual([1, 0]);
   translate(t, 1, plain.tables, plain.root, 5, 3, 7, false);
   expect(nrCpusIn(t, 5)).toBe(2);
+});
+
+test("whether 4K translations keep their frames changes no counter, and lets the check compare them", () => {
+  const run = (frames: "kept" | "dropped") => {
+    const plain = createPlainTables(64, 5000);
+    for (let i = 0; i < 8192; i++) mapSmall(plain, i >>> 9, i & 511, 10_000 + i);
+    const t = createTranslation(SHARED, 1, NATIVE, frames);
+    for (let i = 0; i < 20_000; i++) {
+      const page = (i * 40503) & 8191;
+      translate(t, 0, plain.tables, plain.root, 1, page >>> 9, page & 511, i % 3 === 0);
+    }
+    const fitting = checkTranslation(t, plain.tables, () => plain.root).length;
+    const { payload } = plain.tables;
+    payload.forEach((pfn, slot) => {
+      if (pfn >= 10_000) payload[slot] = pfn + 1;
+    });
+    const moved = checkTranslation(t, plain.tables, () => plain.root).length;
+    return { counters: hwCounters(t), fitting, findsMoved: moved > 0 };
+  };
+
+  const kept = run("kept");
+
+  expect(kept).toMatchObject({ fitting: 0, findsMoved: true });
+  expect(run("dropped")).toEqual({ ...kept, findsMoved: false });
 });
 
 test("costs count exposed walk cycles and L2 hits, times the weight of the window", () => {

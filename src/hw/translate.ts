@@ -4,7 +4,8 @@
  * Entry: translate, translateRun; flushPage, flushRegion, flushAsid, flushCpu; countTranslationCosts.
  * Owns:  the TLBs, page-walk caches and counters of all CPUs. Sets YOUNG and DIRTY in leaf entries of mm/'s tables.
  * Holds: after every call, each way's translation is what the tables said when it was filled; a caller that lessens an
- *        entry must flush it, and checkTranslation (translation-check.ts) finds what was forgotten.
+ *        entry must flush it, and checkTranslation (translation-check.ts) finds what was forgotten. Frames of 4K pages
+ *        are kept only for that check: no cost depends on them.
  * Units: counters as in HW_COUNTER_NAMES; region and pteIndex as in base/address.ts; asid 0..MAX_ASID.
  *
  * Nothing is allocated by a hit, a miss, a fault or a flush. A fault is a return value: the caller handles it and retries.
@@ -127,6 +128,8 @@ export interface CpuTranslation {
 export interface Translation {
   readonly geometry: Geometry;
   readonly mode: TranslationMode;
+  /** Whether 4K translations keep their frames, which checkTranslation then compares; in a guest they always do. */
+  readonly keepsFrames: boolean;
   readonly cpus: readonly CpuTranslation[];
 }
 
@@ -135,6 +138,7 @@ export function createTranslation(
   geometry: Geometry,
   nrCpus: number,
   mode: TranslationMode,
+  frames: "kept" | "dropped" = "dropped",
 ): Translation {
   checkGeometry(geometry);
   const hostPage = mode.kind === "nested" ? mode.hostPage : null;
@@ -147,7 +151,7 @@ export function createTranslation(
       l1Huge,
       l2Small,
       l2Huge,
-      walker: createWalker(geometry, ofCpu, hostPage),
+      walker: createWalker(geometry, ofCpu, hostPage, frames),
       keepsHuge: hostPage !== "4k",
       mayHold: new Uint8Array(FILTER_MASK + 1),
       counters: new Float64Array(NR_HW_COUNTERS),
@@ -159,7 +163,7 @@ export function createTranslation(
       lastHugeBit: 0,
     };
   });
-  return { geometry, mode, cpus };
+  return { geometry, mode, keepsFrames: hostPage !== null || frames === "kept", cpus };
 }
 
 function createLevel(level: TlbLevel): [Tlb, Tlb] {

@@ -27,7 +27,7 @@ export function checkTranslation(
     const held = [...arrays].flatMap(entriesOf);
     const problems = [
       ...coexisting(held),
-      ...held.flatMap((entry) => staleness(entry, tables, rootOf(entry.asid))),
+      ...held.flatMap((entry) => staleness(entry, tables, rootOf(entry.asid), t.keepsFrames)),
     ];
     // Both levels usually hold the same translation.
     return [...new Set(problems)].map((problem) => `CPU ${cpu}: ${problem}`);
@@ -65,7 +65,12 @@ function regionName(entry: HeldEntry): string {
   return `address space ${entry.asid} region 0x${entry.region.toString(16)}`;
 }
 
-function staleness(entry: HeldEntry, tables: PageTables, root: number): string[] {
+function staleness(
+  entry: HeldEntry,
+  tables: PageTables,
+  root: number,
+  keepsFrames: boolean,
+): string[] {
   const isHuge = entry.pteIndex < 0;
   const size = isHuge ? "2M" : "4K";
   const addr = addrOf(entry.region, isHuge ? 0 : entry.pteIndex).toString(16);
@@ -83,7 +88,9 @@ function staleness(entry: HeldEntry, tables: PageTables, root: number): string[]
     return [`${name} outlived its entry`];
   }
   const pfn = tables.payload[slot] + (isHugeEntry && !isHuge ? entry.pteIndex : 0);
-  if (pfn !== entry.pfn) return [`${name} gives frame ${entry.pfn}, the tables ${pfn}`];
+  const knowsFrame = keepsFrames || isHugeEntry;
+  if (knowsFrame && pfn !== entry.pfn)
+    return [`${name} gives frame ${entry.pfn}, the tables ${pfn}`];
   if (entry.isWritable && (flags & ENTRY.WRITE) === 0) {
     return [`${name} allows writing, the tables do not`];
   }

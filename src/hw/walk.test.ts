@@ -21,7 +21,7 @@ const GENERIC = geometryByName("generic");
 const REGION = 0x3ff1234;
 
 function walkerOf(geometry: Geometry, hostPage: HostPage | null) {
-  return createWalker(geometry, createTableCaches(geometry, 1)[0], hostPage);
+  return createWalker(geometry, createTableCaches(geometry, 1)[0], hostPage, "kept");
 }
 
 function mapped() {

@@ -47,9 +47,11 @@ export interface Walker {
   /** The second dimension, or null on bare metal. */
   readonly host: HostWalker | null;
   readonly startCycles: number;
+  /** Whether the frames of 4K pages are read; nothing but a host's tables and a check wants them. */
+  readonly readsFrames: boolean;
   /** Of the last walk: slot of the entry that translates, or -1. */
   slot: number;
-  /** Of the last walk: payload and flags of its last entry. */
+  /** Of the last walk: payload and flags of its last entry; of a PTE payload 0 unless frames are read. */
   payload: number;
   flags: number;
   /** Of the last walk: level of its last entry, 1 or 2 if it translates. */
@@ -66,6 +68,7 @@ export function createWalker(
   geometry: Geometry,
   caches: TableCaches,
   hostPage: HostPage | null,
+  frames: "kept" | "dropped",
 ): Walker {
   return {
     caches,
@@ -74,6 +77,7 @@ export function createWalker(
     pmdCache: createUpperCache(geometry.walkCaches.pmd),
     host: hostPage === null ? null : createHostWalker(geometry, hostPage),
     startCycles: geometry.walkStartCycles,
+    readsFrames: hostPage !== null || frames === "kept",
     slot: -1,
     payload: 0,
     flags: 0,
@@ -124,9 +128,9 @@ export function walk(
       }
     }
   }
-  // Each of these may be a cache miss of the host; read together, the misses overlap.
-  w.payload = payload[slot]!;
+  // Each of these may be a cache miss of the host; read together, the misses overlap. One less is better still.
   w.flags = flags[slot]!;
+  w.payload = lastLevel !== 1 || w.readsFrames ? payload[slot] : 0;
   w.lastLevel = lastLevel;
   w.slot = lastLevel <= 2 && isAccessibleLeaf(w.flags, lastLevel) ? slot : -1;
 
@@ -213,7 +217,7 @@ function finishNested(w: Walker, host: HostWalker, pteIndex: number): void {
   commitHost(host);
 }
 
-/** Frame of the 4K page `pteIndex` that the leaf of the last walk maps. */
+/** Frame of the 4K page `pteIndex` that the leaf of the last walk maps; 0 for a PTE if frames are not read. */
 export function pagePfn(w: Walker, pteIndex: number): number {
   return w.lastLevel === 2 ? w.payload + pteIndex : w.payload;
 }
