@@ -165,7 +165,11 @@ function targetVma(source: Vma, from: Addr, to: Addr, length: number): Vma {
 
 /** Moves all entries of `length` bytes from `from` to `to`, where nothing is mapped. 0 or -ENOMEM. */
 function movePageTables(m: MmState, mm: Mm, from: Addr, to: Addr, length: number): Err {
-  let done = 0;
+  // Below a start that is not at a boundary, where neither end has a VMA, the whole table can move instead (ANON-226).
+  const above = from % HUGE_SIZE;
+  const isFreeBelow = (at: Addr) => isRangeFree(mm, at - above, above);
+  const canWiden = above > 0 && to % HUGE_SIZE === above && isFreeBelow(from) && isFreeBelow(to);
+  let done = canWiden ? -above : 0;
   while (done < length) {
     const source = from + done;
     const target = to + done;

@@ -91,15 +91,22 @@ export function changeVmaFlags(
   return 0;
 }
 
-/** Merges a VMA with the equal ones before and after it. Returns the VMA that remains. */
+/**
+ * Merges a VMA with the equal ones before and after it; where their anon_vmas allow only one of the two, with the one before
+ * (ANON-046). Returns the VMA that remains.
+ */
 export function mergeAround(m: MmState, mm: Mm, vma: Vma): Vma {
-  const at = firstVmaIndex(mm.vmas, vma.start);
-  const next = mm.vmas[at + 1];
-  if (next !== undefined && canMerge(vma, next)) absorb(m, mm, vma, next, at + 1);
+  let at = firstVmaIndex(mm.vmas, vma.start);
+  let merged = vma;
   const prev = mm.vmas[at - 1];
-  if (prev === undefined || !canMerge(prev, vma)) return vma;
-  absorb(m, mm, prev, vma, at);
-  return prev;
+  if (prev !== undefined && canMerge(prev, vma)) {
+    absorb(m, mm, prev, vma, at);
+    merged = prev;
+    at--;
+  }
+  const next = mm.vmas[at + 1];
+  if (next !== undefined && canMerge(merged, next)) absorb(m, mm, merged, next, at + 1);
+  return merged;
 }
 
 function canMerge(low: Vma, high: Vma): boolean {
