@@ -377,10 +377,11 @@ function start(run: KernelRun, task: KernelTask, action: StartAction): StepResul
   return DONE;
 }
 
-/** A thread ends alone, a process with its threads. */
+/** A thread ends alone, a process with its threads. Its pins are dropped first: the kernel would drop them some time later. */
 function exit(run: KernelRun, task: KernelTask): StepResult {
-  run.supervisor.ask(new FrameWriter(VERB.EXIT).u32(task.channel));
   const isProcess = task.name === task.process;
+  if (isProcess) releaseAll(run, task.process);
+  run.supervisor.ask(new FrameWriter(VERB.EXIT).u32(task.channel));
   for (const other of [...run.tasks.values()]) {
     if (other.name !== task.name && !(isProcess && other.process === task.process)) continue;
     run.tasks.delete(other.name);
@@ -388,6 +389,12 @@ function exit(run: KernelRun, task: KernelTask): StepResult {
       if (channel === other.channel) run.pins.delete(name);
   }
   return DONE;
+}
+
+function releaseAll(run: KernelRun, process: string): void {
+  const channels = new Set<number>();
+  for (const task of run.tasks.values()) if (task.process === process) channels.add(task.channel);
+  for (const [name, { channel }] of [...run.pins]) if (channels.has(channel)) release(run, name);
 }
 
 type PinAction = Extract<Action, { verb: "pin" | "hold-page" }>;

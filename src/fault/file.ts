@@ -4,7 +4,7 @@
  * Read faults map cached neighbours too, 16 pages around the touched one, as Linux does by default.
  */
 
-import { addrOf, type Pfn, PTES_PER_REGION } from "../base/address.ts";
+import { addrOf, PAGE_SIZE, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
 import { cachedPage, type FileObject } from "../mm/file-object.ts";
@@ -76,8 +76,8 @@ function copyCachedPage(
 }
 
 /**
- * Fault-around: empty PTEs of the aligned 64 kB that lie in the VMA, old because nobody used them yet (SHM-060). A file is read
- * ahead there; of shared memory only what exists is mapped.
+ * Fault-around: empty PTEs of 16 pages from the 64 kB boundary below, or from the VMA's start if that lies between, old because
+ * nobody used them yet (SHM-060). A file is read ahead there; of shared memory only what exists is mapped.
  */
 function mapNeighbours(
   m: HugeState,
@@ -88,10 +88,11 @@ function mapNeighbours(
   pteIndex: number,
   table: number,
 ): void {
-  const first = pteIndex & -FAULT_AROUND_PAGES;
-  for (let i = first; i < first + FAULT_AROUND_PAGES; i++) {
-    const addr = addrOf(region, i);
-    if (addr < vma.start || addr >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
+  const nrBelow = (addrOf(region, pteIndex) - vma.start) / PAGE_SIZE;
+  const first = Math.max(pteIndex & -FAULT_AROUND_PAGES, pteIndex - nrBelow);
+  const end = Math.min(first + FAULT_AROUND_PAGES, PTES_PER_REGION);
+  for (let i = first; i < end; i++) {
+    if (addrOf(region, i) >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
     const index = region * PTES_PER_REGION + i + vma.pgoffDelta;
     const isShmem = file.kind === "shmem";
     const pfn = isShmem ? cachedPage(file, index) : getCachedPage(m, file, index);

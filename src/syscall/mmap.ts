@@ -14,7 +14,7 @@ import { mapRange, setBrk, unmapRange } from "../mm/mmap.ts";
 import { protectRange } from "../mm/mprotect.ts";
 import { remapRange } from "../mm/mremap.ts";
 import type { Mm } from "../mm/state.ts";
-import { findVma, firstVmaIndex, VM, VM_ACCESS } from "../mm/vma.ts";
+import { findVma, firstVmaIndex, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { createFile, releaseUnusedShmem } from "../shmem/page-cache.ts";
 
 /** PROT bits of mmap and mprotect. */
@@ -160,26 +160,22 @@ export function sysMprotect(
   const end = address + alignUp(length, PAGE_SIZE);
   if (end <= address || end > TASK_SIZE) return -ENOMEM;
   if ((prot & ~VM_ACCESS) !== 0) return -EINVAL;
-  const copied = (prot & VM.WRITE) !== 0 ? lockedReadOnly(mm, address, end) : [];
-  const result = protectRange(m, mm, address, end, prot);
-  for (const part of copied) {
-    const vma = findVma(mm.vmas, part.start);
-    if (vma === null || (vma.flags & VM.WRITE) === 0) continue; // beyond what was changed
-    populateVma(m, mm, vma, part.start, part.end, observe);
+  for (let at = address; at < end; ) {
+    const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
+    const stop = vma === undefined || vma.start > at ? end : Math.min(end, vma.end);
+    const isCopied = (prot & VM.WRITE) !== 0 && vma !== undefined && isLockedReadOnly(vma);
+    const failed = protectRange(m, mm, at, stop, prot);
+    if (failed !== 0) return failed;
+    // Before the next VMA is changed and may merge with it: what fits into this one decides how large the pages are.
+    if (isCopied) populateVma(m, mm, findVma(mm.vmas, at)!, at, stop, observe);
+    at = stop;
   }
-  return result;
+  return 0;
 }
 
-/** Parts of [start, end) that are private, locked and not writable: once they are, they are written at once (ANON-240). */
-function lockedReadOnly(mm: Mm, start: Addr, end: Addr): { start: Addr; end: Addr }[] {
-  const parts: { start: Addr; end: Addr }[] = [];
-  for (let i = firstVmaIndex(mm.vmas, start); i < mm.vmas.length; i++) {
-    const vma = mm.vmas[i];
-    if (vma.start >= end) break;
-    if ((vma.flags & (VM.LOCKED | VM.WRITE | VM.SHARED)) !== VM.LOCKED) continue;
-    parts.push({ start: Math.max(start, vma.start), end: Math.min(end, vma.end) });
-  }
-  return parts;
+/** Private, locked and not writable: once it is writable, its pages are written at once (ANON-240). */
+function isLockedReadOnly(vma: Vma): boolean {
+  return (vma.flags & (VM.LOCKED | VM.WRITE | VM.SHARED)) === VM.LOCKED;
 }
 
 /** mremap(2). `target` is used with MREMAP_FIXED only. */
