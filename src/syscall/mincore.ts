@@ -70,7 +70,9 @@ function fillRegion(
     const pteIndex = pteIndexOf(start) + i;
     const pte = table < 0 ? 0 : tables.flags[table + pteIndex];
     let isResident = pte === 0 ? isCached(vma, start, i) : isMapped(pte);
-    if ((pte & ENTRY.MARKER) !== 0) isResident = isPoison(tables, table + pteIndex);
+    // A guard hides nothing: what a file has cached behind it counts, as if nothing were mapped.
+    if ((pte & ENTRY.MARKER) !== 0)
+      isResident = isPoison(tables, table + pteIndex) || isCached(vma, start, i);
     if ((pte & ENTRY.SWAP) !== 0)
       isResident = swapCachedPage(m, tables.payload[table + pteIndex]) !== NO_PFN;
     residency[first + i] = isResident ? 1 : 0;
