@@ -7,17 +7,10 @@
  *        inactive list, PAGEOUT reclaims them, region by region. Pages of files are left alone.
  */
 
-import {
-  type Addr,
-  HUGE_SIZE,
-  type Pfn,
-  PTES_PER_REGION,
-  pteIndexOf,
-  regionOf,
-} from "../base/address.ts";
+import { type Addr, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
-import { ENTRY, NO_TABLE, pmdTableOf } from "../mm/page-tables.ts";
+import { ENTRY } from "../mm/page-tables.ts";
 import { isHugeEntry } from "../mm/pmd.ts";
 import { folioMapcount, isMaybeMappedShared, runOfFolio } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -25,7 +18,7 @@ import { VM, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { lruDeactivate } from "../phys/lru.ts";
 import { isolateFolio, reclaimFolios } from "../reclaim/page-out.ts";
-import { splitForAdvice } from "./advised-folio.ts";
+import { eachRegion, splitForAdvice } from "./advised-folio.ts";
 
 /** What happens to each folio that the walk accepts. */
 type Fate = (m: HugeState, head: Pfn) => void;
@@ -56,28 +49,6 @@ export function pageOutRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: A
 
 function isRefused(vma: Vma): boolean {
   return (vma.flags & (VM.LOCKED | VM.PFNMAP)) !== 0;
-}
-
-function eachRegion(
-  m: HugeState,
-  mm: Mm,
-  start: Addr,
-  end: Addr,
-  visit: (slot: number, first: number, last: number) => void,
-): void {
-  m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
-  const lastRegion = regionOf(end - 1);
-  for (let region = regionOf(start); region <= lastRegion; region++) {
-    const pmdTable = pmdTableOf(m.tables, mm.root, region);
-    if (pmdTable === NO_TABLE) {
-      region |= 511;
-      continue;
-    }
-    const slot = pmdTable * 512 + (region & 511);
-    const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
-    const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
-    if (m.tables.flags[slot] !== 0) visit(slot, first, last);
-  }
 }
 
 function ageRegion(m: HugeState, slot: number, first: number, last: number, fate: Fate): void {

@@ -4,17 +4,10 @@
  * Rules: ANON-261..264. A huge entry that is only partly covered has its folio split first; if that fails nothing is done.
  */
 
-import {
-  type Addr,
-  HUGE_SIZE,
-  type Pfn,
-  PTES_PER_REGION,
-  pteIndexOf,
-  regionOf,
-} from "../base/address.ts";
+import { type Addr, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
-import { ENTRY, NO_TABLE, pmdTableOf } from "../mm/page-tables.ts";
+import { ENTRY } from "../mm/page-tables.ts";
 import { isHugeEntry } from "../mm/pmd.ts";
 import { folioMapcount, isMaybeMappedShared, runOfFolio } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -25,24 +18,14 @@ import { headOf, PG } from "../phys/frame-table.ts";
 import { lruLazyFree } from "../phys/lru.ts";
 import { isFolioBusy } from "../sched/locks.ts";
 import { freeSwapOf } from "../swap/cache.ts";
-import { splitForAdvice } from "./advised-folio.ts";
+import { eachRegion, splitForAdvice } from "./advised-folio.ts";
 
 /** MADV_FREE on part of one VMA. */
 export function lazyFreeRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr): Err {
   if (!isAnonymous(vma) || (vma.flags & (VM.LOCKED | VM.PFNMAP)) !== 0) return -EINVAL;
-  m.mmuNotifier?.invalidateRange(mm.id, start / 4096, end / 4096);
-  const lastRegion = regionOf(end - 1);
-  for (let region = regionOf(start); region <= lastRegion; region++) {
-    const pmdTable = pmdTableOf(m.tables, mm.root, region);
-    if (pmdTable === NO_TABLE) {
-      region |= 511;
-      continue;
-    }
-    const slot = pmdTable * 512 + (region & 511);
-    const first = region * HUGE_SIZE < start ? pteIndexOf(start) : 0;
-    const last = (region + 1) * HUGE_SIZE > end ? pteIndexOf(end) : PTES_PER_REGION;
-    if (m.tables.flags[slot] !== 0) lazyFreeRegion(m, mm, slot, first, last);
-  }
+  eachRegion(m, mm, start, end, (slot, first, last) => {
+    lazyFreeRegion(m, mm, slot, first, last);
+  });
   return 0;
 }
 
