@@ -11,12 +11,12 @@
 import { assert } from "../base/assert.ts";
 import { isLocked } from "../sched/locks.ts";
 import type { Mm, MmState } from "./state.ts";
-import { firstVmaIndex, VM, VM_ACCESS, VM_STICKY, type Vma } from "./vma.ts";
+import { firstVmaIndex, VM_ACCESS, VM_STICKY, type Vma } from "./vma.ts";
 
 export interface AnonVma {
   /** From 1; index in m.anonVmas. */
   readonly id: number;
-  /** VMAs whose chain holds this, in the order they were added (parents before children). */
+  /** VMAs whose chain holds this, by the page index they begin at; equals in the order they came (ANON-333). */
   vmas: Vma[];
 }
 
@@ -42,6 +42,14 @@ export function forkAnonVma(m: MmState, parent: Vma, child: Vma): void {
 export function copyChain(from: Vma, to: Vma): void {
   for (const anonVma of from.anonVmaChain)
     if (!to.anonVmaChain.includes(anonVma)) link(to, anonVma);
+}
+
+/** The bounds of `vma` have changed: in every list it now stands behind those that begin at the same index (ANON-333). */
+export function relinkAnonVmas(vma: Vma): void {
+  for (const { vmas } of vma.anonVmaChain) {
+    vmas.splice(vmas.indexOf(vma), 1);
+    insertByIndex(vmas, vma);
+  }
 }
 
 /** Takes a VMA that goes away out of all lists; anon_vmas without VMAs are forgotten. */
@@ -88,10 +96,19 @@ function forgetAnonVma(m: MmState, anonVma: AnonVma): void {
 
 function link(vma: Vma, anonVma: AnonVma): void {
   vma.anonVmaChain.push(anonVma);
-  anonVma.vmas.push(vma);
+  insertByIndex(anonVma.vmas, vma);
 }
 
-/** A neighbour that differs only in access bits lends its anon_vma, so that both can merge later. */
+function insertByIndex(vmas: Vma[], vma: Vma): void {
+  let at = vmas.length;
+  while (at > 0 && vmas[at - 1].pgoff > vma.pgoff) at--;
+  vmas.splice(at, 0, vma);
+}
+
+/**
+ * A neighbour that differs only in access bits lends its anon_vma, so that both can merge later. Memory that is accounted and
+ * memory that is not never share one (ANON-046).
+ */
 function reusableNeighbour(mm: Mm, vma: Vma): AnonVma | null {
   const at = firstVmaIndex(mm.vmas, vma.start);
   for (const other of [mm.vmas[at + 1], mm.vmas[at - 1]]) {
@@ -99,7 +116,7 @@ function reusableNeighbour(mm: Mm, vma: Vma): AnonVma | null {
     const isAdjacent = other.start === vma.end || other.end === vma.start;
     const differsInAccessOnly =
       other.file === vma.file &&
-      ((other.flags ^ vma.flags) & ~(VM_ACCESS | VM.ACCOUNT | VM_STICKY)) === 0 &&
+      ((other.flags ^ vma.flags) & ~(VM_ACCESS | VM_STICKY)) === 0 &&
       other.pgoffDelta === vma.pgoffDelta;
     if (isAdjacent && differsInAccessOnly) return other.anonVma;
   }

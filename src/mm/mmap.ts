@@ -7,6 +7,7 @@
 import { type Addr, alignDown, alignUp, isAligned, PAGE_SIZE, TASK_SIZE } from "../base/address.ts";
 import { EEXIST, ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree, STACK_GUARD_GAP } from "./address-choice.ts";
+import { relinkAnonVmas } from "./anon-vma.ts";
 import type { FileObject } from "./file-object.ts";
 import { mayLock, VM_LOCK_BITS } from "./mlock.ts";
 import type { Mm, MmState } from "./state.ts";
@@ -145,6 +146,7 @@ export function growStack(m: MmState, mm: Mm, addr: Addr): Vma | null {
   splitPmdAt(m, mm, start);
   vma.pgoff -= (vma.start - start) / PAGE_SIZE;
   vma.start = start;
+  relinkAnonVmas(vma);
   return vma;
 }
 

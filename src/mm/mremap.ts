@@ -16,7 +16,7 @@ import {
 import { assert } from "../base/assert.ts";
 import { EFAULT, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
 import { findFreeRange, isRangeFree } from "./address-choice.ts";
-import { copyChain, unlinkAnonVmas } from "./anon-vma.ts";
+import { copyChain, relinkAnonVmas, unlinkAnonVmas } from "./anon-vma.ts";
 import { VM_LOCK_BITS } from "./mlock.ts";
 import { unmapRange } from "./mmap.ts";
 import { ENTRY, NO_TABLE, pmdSlotOf } from "./page-tables.ts";
@@ -97,6 +97,7 @@ function growsInPlace(m: MmState, mm: Mm, vma: Vma, request: RemapRequest): bool
   if (address + oldLength !== vma.end) return false;
   if (!isRangeFree(mm, vma.end, newLength - oldLength)) return false;
   vma.end = address + newLength;
+  relinkAnonVmas(vma);
   mergeAround(m, mm, vma);
   return true;
 }

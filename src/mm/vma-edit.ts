@@ -7,7 +7,7 @@
 
 import { type Addr, HUGE_SIZE, isAligned, PAGE_SIZE, regionOf } from "../base/address.ts";
 import { ENOMEM, type Err } from "../base/errno.ts";
-import { areAnonVmasCompatible, copyChain, unlinkAnonVmas } from "./anon-vma.ts";
+import { areAnonVmasCompatible, copyChain, relinkAnonVmas, unlinkAnonVmas } from "./anon-vma.ts";
 import { dropFileVma } from "./file-object.ts";
 import { pmdSlotOf } from "./page-tables.ts";
 import { isHugeEntry, splitPmd } from "./pmd.ts";
@@ -47,6 +47,7 @@ export function splitVma(m: MmState, mm: Mm, vma: Vma, at: Addr): Err {
   copyChain(vma, upper);
   if (vma.file !== null) vma.file.nrVmas++;
   vma.end = at;
+  relinkAnonVmas(vma);
   mm.vmas.splice(firstVmaIndex(mm.vmas, vma.start) + 1, 0, upper);
   return 0;
 }
@@ -124,6 +125,7 @@ function absorb(m: MmState, mm: Mm, low: Vma, high: Vma, highIndex: number): voi
   low.anonVma ??= high.anonVma;
   low.flags |= high.flags & VM_STICKY;
   low.end = high.end;
+  relinkAnonVmas(low);
   mm.vmas.splice(highIndex, 1);
   forgetVma(m, mm, high);
 }
