@@ -1,7 +1,8 @@
 /**
- * A pass of the deferred-split shrinker as a phase table, for a task that is to be held in the middle of one.
+ * A pass of the deferred-split shrinker as a phase table: what is queued and worth it is split, one folio after the other.
  *
- * Entry: beginShrink. Plain calls do the same in one step (deferred-split.ts, whose functions these rows call).
+ * Entry: shrinkDeferred runs it at once; beginShrink for a task that is to be held in the middle; shrinkWithin for a phase of
+ *        another table.
  * Holds: one reference on the folio that is being split.
  * Rules: ANON-195.
  */
@@ -12,8 +13,8 @@ import { leaveDeferredQueue, requeueDeferred } from "../mm/folio.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { isFolioBusy } from "../sched/locks.ts";
 import { definePhases, type FrameHold, type Phase } from "../sched/phase-table.ts";
-import { startOperation } from "../sched/runner.ts";
-import type { Operation } from "../sched/state.ts";
+import { callOperation, isLockStuck, runAtOnce, startOperation } from "../sched/runner.ts";
+import { CALLER, type Operation } from "../sched/state.ts";
 import { reasonToSplit, type SplitReason, settleSplit } from "./deferred-split.ts";
 import type { HugeState } from "./knobs.ts";
 import { splitWithin } from "./split-folio.ts";
@@ -50,7 +51,18 @@ export const shrinkPhases = definePhases<HugeState, ShrinkOp>({
     op.head === NO_PFN ? [] : [{ pfn: op.head, nrMigrating: 0, references: 1 }],
 });
 
-/** A pass of `task` over at most `nrToScan` folios that are on the queue now; nothing of it has run yet. */
+/** Looks at up to `nrToScan` folios that are on the queue now, from its head. Returns the number split. */
+export function shrinkDeferred(
+  m: HugeState,
+  queue: number,
+  nrToScan: number,
+  maxPtesNone: number,
+): number {
+  if (m.deferredLength[queue] === 0) return 0;
+  return runAtOnce(m, shrinkPhases, fieldsFor(m, queue, nrToScan, maxPtesNone)) ?? 0;
+}
+
+/** The same as an operation of `task`; nothing of it has run yet. */
 export function beginShrink(
   m: HugeState,
   task: number,
@@ -58,14 +70,23 @@ export function beginShrink(
   nrToScan: number,
   maxPtesNone: number,
 ): ShrinkOp {
+  return startOperation(m, shrinkPhases, task, fieldsFor(m, queue, nrToScan, maxPtesNone));
+}
+
+/** The same called by a phase of `caller`, which finds the number split in `callResult`. */
+export function shrinkWithin(
+  m: HugeState,
+  caller: Operation,
+  queue: number,
+  nrToScan: number,
+  maxPtesNone: number,
+): ShrinkOp {
+  return callOperation(m, shrinkPhases, caller, fieldsFor(m, queue, nrToScan, maxPtesNone));
+}
+
+function fieldsFor(m: HugeState, queue: number, nrToScan: number, maxPtesNone: number) {
   const nr = Math.min(nrToScan, m.deferredLength[queue]);
-  return startOperation(m, shrinkPhases, task, {
-    queue,
-    maxPtesNone,
-    nrToScan: nr,
-    head: NO_PFN,
-    why: "partial",
-  });
+  return { queue, maxPtesNone, nrToScan: nr, head: NO_PFN, why: "partial" as SplitReason };
 }
 
 /** The first folio of the queue that is worth it; a locked one is passed over, others leave the queue (ANON-195). */
@@ -74,7 +95,7 @@ function choose(m: HugeState, op: ShrinkOp): ShrinkPhase {
     const head = listHead(m.deferred, op.queue);
     if (head < 0) break;
     const why = reasonToSplit(m, head, op.maxPtesNone);
-    if (why !== null && !isFolioBusy(m, head)) {
+    if (why !== null && !isBusy(m, op, head)) {
       m.frames.refcount[head]++;
       op.head = head;
       op.why = why;
@@ -84,6 +105,12 @@ function choose(m: HugeState, op: ShrinkOp): ShrinkPhase {
     else leaveDeferredQueue(m, head);
   }
   return "done";
+}
+
+/** A plain call would wait for ever for an anon_vma that somebody holds; a task waits. */
+function isBusy(m: HugeState, op: ShrinkOp, head: Pfn): boolean {
+  if (isFolioBusy(m, head)) return true;
+  return op.task === CALLER && isLockStuck(m, "anonVma", m.frames.owner[head]);
 }
 
 function split(m: HugeState, op: ShrinkOp): ShrinkPhase {

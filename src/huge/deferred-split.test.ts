@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { VMSTAT } from "../base/counters.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
 import { PG } from "../phys/frame-table.ts";
-import { shrinkDeferred } from "./deferred-split.ts";
+import { shrinkDeferred } from "./deferred-split-phases.ts";
 
 const FIRST_PARTIAL = {
   thp_deferred_split_page: 1,

@@ -1,48 +1,17 @@
 /**
- * The deferred-split shrinker: splits queued folios that are partially mapped, or underused, to free what nobody uses.
+ * Which queued folios the deferred-split shrinker splits, to free what nobody uses: partially mapped ones and underused ones.
  *
- * Entry: shrinkDeferred (memory pressure; dropSlab of shrinkers.ts). The queues live in mm/, which feeds them. The same as
- *        phases: deferred-split-phases.ts.
+ * Entry: reasonToSplit before a split, settleSplit after it; the pass is in deferred-split-phases.ts. The queues live in mm/,
+ *        which feeds them.
  * Rules: ANON-195, 196, 200..202.
  */
 
 import { HUGE_ORDER, type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import type { Err } from "../base/errno.ts";
-import { listHead } from "../base/int-list.ts";
 import { leaveDeferredQueue, putFolio, requeueDeferred } from "../mm/folio.ts";
 import { PG } from "../phys/frame-table.ts";
 import type { HugeState } from "./knobs.ts";
-import { splitFolio } from "./split-folio.ts";
-
-/** Looks at up to `nrToScan` folios of one queue from its head. Returns the number split. */
-export function shrinkDeferred(
-  m: HugeState,
-  queue: number,
-  nrToScan: number,
-  maxPtesNone: number,
-): number {
-  let nrSplit = 0;
-  const nr = Math.min(nrToScan, m.deferredLength[queue]);
-  for (let i = 0; i < nr; i++) {
-    const head = listHead(m.deferred, queue);
-    if (head < 0) break;
-    if (shrinkOne(m, head, maxPtesNone)) nrSplit++;
-  }
-  return nrSplit;
-}
-
-function shrinkOne(m: HugeState, head: Pfn, maxPtesNone: number): boolean {
-  const why = reasonToSplit(m, head, maxPtesNone);
-  if (why === null) {
-    leaveDeferredQueue(m, head);
-    return false;
-  }
-  m.frames.refcount[head]++;
-  const result = splitFolio(m, head);
-  settleSplit(m, head, why, result);
-  return result === 0;
-}
 
 /** Why a queued folio is to be split; null if it is not. */
 export type SplitReason = "partial" | "underused";

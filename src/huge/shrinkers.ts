@@ -5,8 +5,9 @@
  * Rules: ANON-082, 195..197.
  */
 
-import { shrinkDeferred } from "./deferred-split.ts";
-import { shrinkHugeZero } from "./huge-zero.ts";
+import { runAtOnce } from "../sched/runner.ts";
+import { shrinkDeferred } from "./deferred-split-phases.ts";
+import { dropCachesPhases, dropFields } from "./drop-caches-phases.ts";
 import type { HugeState } from "./knobs.ts";
 
 /** A scan's answer when there is nothing left to try. */
@@ -33,15 +34,5 @@ export function scanDeferred(
  * running kernel their number also depends on what other caches give (ANON-196). Returns folios split.
  */
 export function dropSlab(m: HugeState, maxPtesNone: number): number {
-  let nrSplit = 0;
-  for (let pass = 0; ; pass++) {
-    let nrFreed = shrinkHugeZero(m);
-    for (let queue = 0; queue < m.deferredLength.length; queue++) {
-      const nr = scanDeferred(m, queue, countDeferred(m, queue), maxPtesNone);
-      if (nr === SHRINK_STOP) continue;
-      nrSplit += nr;
-      nrFreed += nr;
-    }
-    if (nrFreed >> pass <= 1) return nrSplit;
-  }
+  return runAtOnce(m, dropCachesPhases, dropFields(maxPtesNone)) ?? 0;
 }

@@ -9,7 +9,7 @@
 import { PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
 import type { Profile } from "../base/profile.ts";
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
-import { shrinkDeferred } from "../huge/deferred-split.ts";
+import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import type { FileObject } from "../mm/file-object.ts";

@@ -4,6 +4,7 @@
 
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { shrinkPhases } from "../huge/deferred-split-phases.ts";
+import { dropCachesPhases } from "../huge/drop-caches-phases.ts";
 import { splitPhases } from "../huge/split-phases.ts";
 import { memoryFailurePhases } from "../reclaim/memory-failure-phases.ts";
 import { migratePhases } from "../reclaim/migrate-phases.ts";
@@ -14,6 +15,7 @@ export const PHASE_TABLES: PhaseTables = {
   [hugeFaultPhases.name]: hugeFaultPhases,
   [splitPhases.name]: splitPhases,
   [shrinkPhases.name]: shrinkPhases,
+  [dropCachesPhases.name]: dropCachesPhases,
   [migratePhases.name]: migratePhases,
   [memoryFailurePhases.name]: memoryFailurePhases,
   [softOfflinePhases.name]: softOfflinePhases,

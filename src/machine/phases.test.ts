@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { EAGAIN } from "../base/errno.ts";
 import { beginShrink } from "../huge/deferred-split-phases.ts";
+import { beginDropCaches } from "../huge/drop-caches-phases.ts";
 import { beginSplit } from "../huge/split-folio.ts";
 import { beginFailure, beginOffline } from "../reclaim/memory-failure.ts";
 import { fieldsFor, migratePhases } from "../reclaim/migrate-phases.ts";
@@ -125,6 +126,10 @@ const OPERATIONS: Readonly<Record<string, (t: Kit, range: Range, task: number) =
   "a pass of the deferred split shrinker": (t, range, task) => {
     t.munmap(part(range, range.nrPages - 2, 2));
     return beginShrink(t.m, task, 0, 10, 511).id;
+  },
+  drop_caches: (t, range, task) => {
+    t.munmap(part(range, range.nrPages - 2, 2));
+    return beginDropCaches(t.m, task, 511).id;
   },
   migration: (t, range, task) => {
     t.get(range);

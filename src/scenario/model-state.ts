@@ -8,7 +8,7 @@ import type { Machine } from "../machine/machine.ts";
 import type { Snapshot } from "../machine/snapshot.ts";
 import type { Mm } from "../mm/state.ts";
 import type { Layout } from "./layout.ts";
-import type { ModelHold } from "./model-holds.ts";
+import type { StartedStatement } from "./model-operations.ts";
 import type { Observer } from "./observe-model.ts";
 import type { Shadow } from "./shadow.ts";
 
@@ -37,7 +37,7 @@ export interface ModelState {
   tasks: Map<string, string>;
   pins: Map<string, ModelPin>;
   /** Tasks that are held, by name. */
-  holds: Map<string, ModelHold>;
+  holds: Map<string, StartedStatement>;
   /** Group ids by name. */
   memcgs: Map<string, number>;
   /** Blocks that `fragment` holds. */
@@ -57,7 +57,7 @@ export interface SavedState {
   readonly processes: ReadonlyMap<string, { readonly mmId: number; readonly shadow: Shadow }>;
   readonly tasks: ReadonlyMap<string, string>;
   readonly pins: ReadonlyMap<string, ModelPin>;
-  readonly holds: ReadonlyMap<string, ModelHold>;
+  readonly holds: ReadonlyMap<string, StartedStatement>;
   readonly memcgs: ReadonlyMap<string, number>;
   readonly blocks: readonly Pfn[];
   readonly extra: ReadonlyMap<Pfn, number>;

@@ -8,7 +8,7 @@ import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
 import { dirtyMapped, handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
-import { shrinkDeferred } from "../huge/deferred-split.ts";
+import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import { dropSlab } from "../huge/shrinkers.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "../machine/access.ts";
@@ -107,15 +107,15 @@ export function carryOut(state: ModelState, statement: Statement): StepResult {
 }
 
 function hold(state: ModelState, action: Extract<Action, { verb: "hold" }>): StepResult {
-  const process = state.processes.get(state.tasks.get(action.statement.actor)!)!;
-  holdTask(state, process, action);
+  holdTask(state, action);
   return value(0);
 }
 
-/** The fault ends, and the touch is made again as the processor does; it must give what the held statement says. */
+/** What was held ends; a touch is then made again as the processor does. It must give what the held statement says. */
 function resume(state: ModelState, task: string): StepResult {
-  const statement = continueTask(state, task);
-  return statement === null ? value(-EAGAIN) : carryOut(state, statement);
+  const ended = continueTask(state, task);
+  if (ended === null) return value(-EAGAIN);
+  return ended.result === "again" ? carryOut(state, ended.statement) : ended.result;
 }
 
 /** Verbs that act on the whole machine, or on its memory cgroups. */

@@ -42,7 +42,10 @@ export class ScenarioNames {
     memcg: new Map(),
     snapshot: new Map(),
   };
-  private readonly saved = new Map<string, Record<NameKind, Table>>();
+  private readonly saved = new Map<
+    string,
+    { readonly tables: Record<NameKind, Table>; readonly held: ReadonlySet<string> }
+  >();
   /** Task that a model-only `hold` stopped in the middle of a statement. */
   private held = new Set<string>();
 
@@ -125,14 +128,15 @@ export class ScenarioNames {
   }
 
   save(snapshot: string): void {
-    this.saved.set(snapshot, copied(this.tables));
+    this.saved.set(snapshot, { tables: copied(this.tables), held: new Set(this.held) });
   }
 
   /** What was known at the snapshot is known again; snapshots themselves stay. */
   restore(snapshot: string): void {
     const { snapshot: snapshots, range } = this.tables;
-    this.tables = { ...copied(this.saved.get(snapshot)!), snapshot: snapshots, range };
-    this.held = new Set();
+    const { tables, held } = this.saved.get(snapshot)!;
+    this.tables = { ...copied(tables), snapshot: snapshots, range };
+    this.held = new Set(held);
   }
 }
 

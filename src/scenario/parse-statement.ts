@@ -47,6 +47,8 @@ interface VerbRule {
 }
 
 const MOST_BYTES = 2 ** 40;
+/** Model-only statements that can be held. */
+const HELD_ON_MODEL: ReadonlySet<Verb> = new Set(["poison", "soft-offline", "shrink"]);
 const REMAP_FLAGS = ["inplace", "dontunmap", "anywhere"] as const;
 const MLOCKALL_FLAGS = ["current", "future", "onfault"] as const;
 
@@ -386,7 +388,8 @@ function readHold(context: LineContext): Action {
   }
   const inner = reader.peek();
   const statement = readStatement({ ...context, actor });
-  if (isModelOnly(statement.action.verb)) throw reader.error(inner!, "a system call or a touch");
+  if (!HELD_ON_MODEL.has(statement.action.verb) && isModelOnly(statement.action.verb))
+    throw reader.error(inner!, "a system call, a touch, poison, soft-offline or shrink");
   names.hold(actor);
   return { verb: "hold", phase: phase.text, statement };
 }
