@@ -34,6 +34,8 @@ export interface Profile {
   readonly swapsHugeWhole: boolean;
   /** Fast GUP makes the entry young, or only marks the folio as referenced (ANON-257). */
   readonly fastGupMarksEntry: boolean;
+  /** A region is collapsed although none of its pages is writable (COLL-103, COLL-500). */
+  readonly collapsesReadOnly: boolean;
   /** Huge pages of shared memory alone keep khugepaged running (COLL-021). */
   readonly shmemStartsKhugepaged: boolean;
   /** transparent_hugepage= also takes 0 and 2, for never and madvise (ANON-002). */
@@ -58,6 +60,7 @@ const LINUX_6_18: Profile = {
   discardsHugePmd: false,
   swapsHugeWhole: true,
   fastGupMarksEntry: false,
+  collapsesReadOnly: true,
   shmemStartsKhugepaged: true,
   numericBootParameter: false,
   smallMemoryBytes: 512 * 1024 * 1024,
@@ -73,6 +76,7 @@ const LINUX_6_12: Profile = {
   mlocksPteMappedFolio: false,
   pagemapExclusivePerPmd: false,
   remapMovesSeveralVmas: false,
+  collapsesReadOnly: false,
   shmemStartsKhugepaged: false,
   guardPages: false,
   largeSwapIn: false,

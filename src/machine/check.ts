@@ -73,8 +73,11 @@ function checkMm(m: Machine, mm: Mm, found: Found): void {
   const seen: Seen = { anon: 0, file: 0, shmem: 0, swap: 0, tables: 0, pteTables: 0 };
   noteTable(m, mm.root, found, seen);
   for (const op of m.sched.operations)
-    for (const { mmId, table } of m.phaseTables[op.table].tables?.(op) ?? [])
-      if (mmId === mm.id) noteTable(m, table, found, seen);
+    for (const { mmId, table, region } of m.phaseTables[op.table].tables?.(op) ?? []) {
+      if (mmId !== mm.id) continue;
+      noteTable(m, table, found, seen);
+      if (region !== undefined) walkPteTable(m, mm, region, table, found, seen);
+    }
   eachUsed(m, mm.root, found, (pgd, pudTable) => {
     noteTable(m, pudTable, found, seen);
     eachUsed(m, pudTable, found, (pud, pmdTable) => {
@@ -155,9 +158,7 @@ function walkPmdTable(
       return;
     }
     noteTable(m, payload, found, seen);
-    eachUsed(m, payload, found, (pte, _pfn, pteSlot) => {
-      notePte(m, mm, region, pte, pteSlot, found, seen);
-    });
+    walkPteTable(m, mm, region, payload, found, seen);
   });
   let nrDeposits = 0;
   for (let t = m.tables.depositHead[pmdTable]; t !== NO_TABLE; t = m.tables.next[t]) {
@@ -169,6 +170,19 @@ function walkPmdTable(
       found.problems.push(`deposited table ${t} is not an empty PTE table`);
   }
   expectEqual(found, `PMD table ${pmdTable} deposits`, nrDeposits, nrHuge);
+}
+
+function walkPteTable(
+  m: Machine,
+  mm: Mm,
+  region: number,
+  table: number,
+  found: Found,
+  seen: Seen,
+): void {
+  eachUsed(m, table, found, (pte, _pfn, slot) => {
+    notePte(m, mm, region, pte, slot, found, seen);
+  });
 }
 
 function noteHuge(

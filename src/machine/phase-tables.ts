@@ -2,6 +2,8 @@
  * Every phase table of the machine, by name: what the runner looks up and `hugelab list phases` prints.
  */
 
+import { collapsePhases } from "../collapse/collapse-phases.ts";
+import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { shrinkPhases } from "../huge/deferred-split-phases.ts";
 import { dropCachesPhases } from "../huge/drop-caches-phases.ts";
@@ -19,4 +21,6 @@ export const PHASE_TABLES: PhaseTables = {
   [migratePhases.name]: migratePhases,
   [memoryFailurePhases.name]: memoryFailurePhases,
   [softOfflinePhases.name]: softOfflinePhases,
+  [collapsePhases.name]: collapsePhases,
+  [madviseCollapsePhases.name]: madviseCollapsePhases,
 };

@@ -137,7 +137,7 @@ describe("folios", () => {
   test("allocation and freeing are told to the event sink", () => {
     const m = memory();
     const events: number[][] = [];
-    m.events = { emit: (...event) => void events.push(event) };
+    m.events = { emit: (...event: number[]) => void events.push(event) };
     const pfn = allocFolio(m, 9, GFP_TRANSHUGE, 0);
     putFolio(m, pfn);
     expect(events).toEqual([

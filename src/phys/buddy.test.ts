@@ -420,7 +420,7 @@ test("PHYS-027 a block that may not be claimed is stolen, remainder and label st
     held.push(pfn);
   }
   give(m, held[5]);
-  m.events = { emit: (...event) => void events.push(event) };
+  m.events = { emit: (...event: number[]) => void events.push(event) };
 
   const stolen = take(m, zone, 1, MOVABLE);
 
@@ -495,7 +495,7 @@ test("PHYS-030 claiming less than a pageblock is reported as fragmenting and boo
   const events: number[][] = [];
   while (take(m, zone, 8, MOVABLE) !== NO_PFN);
   give(m, 4096 + 256);
-  m.events = { emit: (...event) => void events.push(event) };
+  m.events = { emit: (...event: number[]) => void events.push(event) };
 
   take(m, zone, 0, UNMOVABLE);
 

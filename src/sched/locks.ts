@@ -65,6 +65,16 @@ export function lockHolder(
     if (held.name !== name || held.id !== id || held.task === task) continue;
     if (mode === "write" || held.mode === "write") return held;
   }
+  return name === "folio" ? unlistedHolder(m, id, task) : null;
+}
+
+/** The operation of another task that has the folio's lock among so many that they are not listed. */
+function unlistedHolder(m: SchedState, head: number, task: number): HeldLock | null {
+  for (const op of m.sched.operations) {
+    if (op.task === task) continue;
+    if (m.phaseTables[op.table].locksFolio?.(m, op, head) !== true) continue;
+    return { name: "folio", id: head, mode: "write", task: op.task, operation: op.id };
+  }
   return null;
 }
 

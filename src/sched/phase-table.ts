@@ -39,6 +39,8 @@ export interface FrameHold {
 export interface TableHold {
   readonly mmId: number;
   readonly table: number;
+  /** The region whose entries it has kept, if it was taken out of the page tables; absent: it is empty. */
+  readonly region?: number;
 }
 
 export interface PhaseTable<State extends SchedState, Op extends Operation> {
@@ -52,6 +54,13 @@ export interface PhaseTable<State extends SchedState, Op extends Operation> {
   readonly needs: Readonly<Record<string, readonly LockNeed[]>>;
   /** Which lock of a kind this operation means now. */
   lockId(op: Op, name: LockName): number;
+  /**
+   * Called by another operation it takes over the locks of the caller's phase: it may drop them, and at its end gives back those
+   * it still has. Absent: it runs under them and they stay the caller's.
+   */
+  readonly takesCallerLocks?: true;
+  /** True if the operation has the lock of this folio now; for those that hold so many that they are not listed. */
+  locksFolio?(m: State, op: Op, head: number): boolean;
   /** What it holds now. */
   frames(m: State, op: Op): readonly FrameHold[];
   /** Page tables it holds now; left out if it never does. */

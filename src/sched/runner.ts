@@ -53,7 +53,19 @@ export function callOperation<State extends SchedState, Op extends Operation>(
 ): Op {
   const op = begin(m, table, caller.task, caller.id, fields);
   if (caller.task !== CALLER) taskOf(m, caller.task).operation = op.id;
+  if (table.takesCallerLocks === true) passLocks(m, caller.id, op.id);
   return op;
+}
+
+/** What one operation holds another holds from now on. The number of locks. */
+function passLocks(m: SchedState, from: number, to: number): number {
+  let nr = 0;
+  for (const held of m.sched.locks) {
+    if (held.operation !== from) continue;
+    held.operation = to;
+    nr++;
+  }
+  return nr;
 }
 
 function begin<State extends SchedState, Op extends Operation>(
@@ -72,6 +84,7 @@ function begin<State extends SchedState, Op extends Operation>(
     isHeld: false,
     result: 0,
     callResult: 0,
+    callLocks: 0,
     ...fields,
   } as Operation as Op;
   m.sched.operations.push(op);
@@ -122,7 +135,8 @@ export function stepOperation(m: SchedState, id: number): StepResult {
   // What it called runs under this phase's locks; they change when the caller's next phase begins.
   const hasCalled = calleeOf(m, op.id) !== null;
   assert(!hasCalled || next !== DONE, "an operation ends before what it called");
-  if (!hasCalled) dropUnneeded(m, table, op, next);
+  const givesBack = next === DONE && table.takesCallerLocks === true && op.caller !== NO_OPERATION;
+  if (!hasCalled && !givesBack) dropUnneeded(m, table, op, next);
   op.phase = next;
   if (next !== DONE) return "ran";
   finish(m, op);
@@ -167,9 +181,16 @@ function dropUnneeded(
 
 function finish(m: SchedState, op: Operation): void {
   const { sched } = m;
+  const isCalled = op.caller !== NO_OPERATION;
+  const givesBack = isCalled && m.phaseTables[op.table].takesCallerLocks === true;
+  const nrGivenBack = givesBack ? passLocks(m, op.id, op.caller) : 0;
   dropLocks(m, op.id);
   sched.operations.splice(sched.operations.indexOf(op), 1);
-  if (op.caller !== NO_OPERATION) findOperation(m, op.caller)!.callResult = op.result;
+  if (isCalled) {
+    const caller = findOperation(m, op.caller)!;
+    caller.callResult = op.result;
+    caller.callLocks = nrGivenBack;
+  }
   if (op.task === CALLER) return;
   const task = taskOf(m, op.task);
   // Not so for a plain call inside a phase: it is no operation of the task's own.

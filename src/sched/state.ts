@@ -58,6 +58,8 @@ export interface Operation {
   result: number;
   /** Result of the operation it called last. */
   callResult: number;
+  /** How many of its locks that operation took over and gave back (PhaseTable.takesCallerLocks). */
+  callLocks: number;
 }
 
 /** A lock that is held across phases. */
@@ -68,7 +70,7 @@ export interface HeldLock {
   readonly mode: LockMode;
   readonly task: number;
   /** The operation that drops it; NO_OPERATION if a task took it directly. */
-  readonly operation: number;
+  operation: number;
 }
 
 export interface Sched {

@@ -1,21 +1,13 @@
 /**
  * madvise(2): argument checks in the kernel's order, the walk over VMAs, and each advice.
  *
- * Rules: ANON-040..046, 061, 260..271. Advice that later issues bring (COLLAPSE, guard regions) returns
- *        -ENOSYS, which no kernel does, so that a caller can tell "not modelled" from an error.
+ * Rules: ANON-040..046, 061, 260..271; COLL-240. MADV_COLLAPSE of shared memory returns -ENOSYS, which no kernel does, so
+ *        that a caller can tell "not modelled" from an error.
  */
 
 import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
-import {
-  EAGAIN,
-  EFAULT,
-  EHWPOISON,
-  EINVAL,
-  ENOMEM,
-  ENOSYS,
-  EPERM,
-  type Err,
-} from "../base/errno.ts";
+import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
+import { madviseCollapse } from "../collapse/madvise-collapse.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
 import { mayCollapse } from "../huge/eligibility.ts";
@@ -65,8 +57,6 @@ export const MADV = {
 /** Lengths that wrap around the 64-bit address space are not valid; beyond user space nothing is mapped. */
 const ADDRESS_SPACE = 2 ** 64;
 const KNOWN: ReadonlySet<number> = new Set(Object.values(MADV));
-const NOT_MODELLED: ReadonlySet<number> = new Set([MADV.COLLAPSE]);
-
 const ABOUT_HUGE_PAGES: ReadonlySet<number> = new Set([
   MADV.HUGEPAGE,
   MADV.NOHUGEPAGE,
@@ -126,7 +116,7 @@ export function sysMadvise(
   const end = start + alignUp(length, PAGE_SIZE);
   if (length < 0 || end >= ADDRESS_SPACE) return -EINVAL;
   if (start === end) return 0;
-  if (NOT_MODELLED.has(advice)) return -ENOSYS;
+  if (advice === MADV.COLLAPSE) return madviseCollapse(m, mm, start, end);
   if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE)
     return populate(m, mm, start, end, advice, observe);
   return walkVmas(m, mm, start, end, advice);
