@@ -259,6 +259,55 @@ static int64_t new_thread(uint64_t channel) {
   return result;
 }
 
+/* ---- Collapse -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Emits an event that names this address space: the collapse of a region without page table, which is refused. Its memory is
+ * such that it is not registered with khugepaged, whatever the scenario's knobs and prctl say.
+ */
+static void identify(void) {
+  int64_t disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
+  prctl(PR_SET_THP_DISABLE, 1, 2, 0, 0);
+  volatile char *area =
+      mmap((void *)IDENTIFY_ADDRESS, 2 * HUGE, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  area[HUGE] = 1;
+  raw(SYS_madvise, IDENTIFY_ADDRESS, HUGE, 25, 0, 0, 0);
+  raw(SYS_munmap, IDENTIFY_ADDRESS, 2 * HUGE, 0, 0, 0, 0);
+  prctl(PR_SET_THP_DISABLE, disabled != 0, disabled == 3 ? 2 : 0, 0, 0);
+}
+
+static int64_t open_target(uint64_t kind, uint64_t pid) {
+  switch (kind) {
+    case PIDFD_SELF_NUMBER: return -10000;
+    case PIDFD_BAD: return -1;
+    case PIDFD_ZOMBIE:
+    case PIDFD_REAPED: {
+      // This process ignores the deaths of its children no more than its parent did: it asks for a zombie.
+      struct sigaction keep = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+      sigaction(SIGCHLD, &keep, NULL);
+      int64_t child = raw(SYS_vfork, 0, 0, 0, 0, 0, 0);
+      if (child == 0) raw(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+      int64_t fd = raw(SYS_pidfd_open, (uint64_t)child, 0, 0, 0, 0, 0);
+      if (kind == PIDFD_REAPED) raw(SYS_wait4, (uint64_t)child, 0, 0, 0, 0, 0);
+      sigaction(SIGCHLD, &ignore, NULL);
+      return fd;
+    }
+    case PIDFD_KERNEL_THREAD: return raw(SYS_pidfd_open, 2, 0, 0, 0, 0, 0);
+    default: return raw(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
+  }
+}
+
+/* args: kind of pidfd, pid, vlen, advice, flags, 1 if the vector cannot be read; the vector lies in the shared page area. */
+static int64_t process_madvise_call(const uint64_t *a) {
+  int64_t fd = open_target(a[0], a[1]);
+  if (fd < 0 && a[0] != PIDFD_SELF_NUMBER && a[0] != PIDFD_BAD) return fd;
+  uint64_t vector = a[5] ? 8 : (uint64_t)shared->values;
+  int64_t result = raw(SYS_process_madvise, (uint64_t)fd, vector, a[2], a[3], a[4], 0);
+  if (fd >= 0) raw(SYS_close, (uint64_t)fd, 0, 0, 0, 0, 0);
+  return result;
+}
+
 /* ---- The loop ------------------------------------------------------------------------------------------------- */
 
 static int64_t do_operation(const struct request *request, struct reply *reply) {
@@ -281,6 +330,11 @@ static int64_t do_operation(const struct request *request, struct reply *reply) 
       return hold(&state.pins[a[0] % MAX_PINS], a[1]);
     case OP_RELEASE:
       return release(&state.pins[a[0] % MAX_PINS]);
+    case OP_IDENTIFY:
+      identify();
+      return 0;
+    case OP_PROCESS_MADVISE:
+      return process_madvise_call(a);
     case OP_EXIT:
       raw(SYS_exit_group, 0, 0, 0, 0, 0, 0);
       break;
@@ -301,7 +355,10 @@ static void serve(uint64_t channel) {
       raw(SYS_exit_group, 0, 0, 0, 0, 0, 0);
     memset(&reply, 0, sizeof reply);
     // The values' pages are shared memory, which a fork does not copy: map them before the faults are counted.
-    for (unsigned i = 0; i < VALUES_MAX; i += PAGE / 8) *(volatile uint64_t *)&shared->values[i] = 0;
+    for (unsigned i = 0; i < VALUES_MAX; i += PAGE / 8) {
+      volatile uint64_t *word = &shared->values[i];
+      *word = *word;
+    }
     raw(SYS_getrusage, RUSAGE_THREAD, (uint64_t)&before, 0, 0, 0, 0);
     reply.result = do_operation(&request, &reply);
     if (request.op == OP_FORK) {

@@ -1,4 +1,4 @@
-/* /proc/vmstat and hugepages-<size>kB/stats. Their files stay open: a read at 0 makes the kernel print anew. */
+/* /proc/vmstat, hugepages-<size>kB/stats and khugepaged's own counts. Their files stay open: a read at 0 makes the kernel print anew. */
 #define _GNU_SOURCE
 #include "counters.h"
 #include "hush.h"
@@ -79,6 +79,18 @@ static void open_stats(int kb) {
   if (dir) closedir(dir);
 }
 
+/* Under the names of the files; full_scans counts laps of other programs too, so daemon.c counts it. */
+static void open_daemon_counts(void) {
+  int fd = open("/sys/kernel/mm/transparent_hugepage/khugepaged/pages_collapsed",
+                O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || stats->nr > MAX_STATS - 2) return;
+  snprintf(stats->names[stats->nr], NAME_BYTES, "pages_collapsed");
+  stat_kb[stats->nr] = 2048;
+  stat_fds[stats->nr++] = fd;
+  snprintf(stats->names[stats->nr], NAME_BYTES, "full_scans");
+  stat_fds[stats->nr++] = -1;
+}
+
 void counters_start(void) {
   vmstat = private_memory(sizeof *vmstat);
   stats = private_memory(sizeof *stats);
@@ -86,6 +98,7 @@ void counters_start(void) {
   vmstat_fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
   read_vmstat(vmstat->before);
   for (int kb = 2048; kb >= 8; kb /= 2) open_stats(kb);
+  open_daemon_counts();
 }
 
 static void put_names(const struct counter_set *set, char *to, int size) {
@@ -165,6 +178,11 @@ static void put_changes(const struct counter_set *set) {
 void counters_put(void) {
   put_changes(vmstat);
   put_changes(stats);
+}
+
+void counters_add(const char *name, int64_t change) {
+  for (int i = 0; i < stats->nr; i++)
+    if (!strcmp(stats->names[i], name)) stats->change[i] += change;
 }
 
 int64_t counter_change(const char *name) { return vmstat->change[index_of(name)]; }

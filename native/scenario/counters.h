@@ -26,6 +26,8 @@ void counters_after(void);
 void counters_after_tries(int nr);
 /* Appends u32 n, n x s64 for vmstat, then the same for the stats, to the answer. */
 void counters_put(void);
+/* Adds to a counter that is counted elsewhere: full_scans. */
+void counters_add(const char *name, int64_t change);
 /* Change of one vmstat counter since the reset. */
 int64_t counter_change(const char *name);
 

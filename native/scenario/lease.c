@@ -1,11 +1,12 @@
 /*
  * Lock, quiet, knobs.
  *
- * Quiet: khugepaged is parked (its sleep is an hour; a page to scan, so that a wake-up by another knob ends at this process's
- *        own scratch area, the first in its list) and there are enough free blocks of 2 MiB.
+ * Quiet: khugepaged is parked (daemon.c) and there are enough free blocks of 2 MiB.
+ * Holds: this process never registers with khugepaged, for its children would be registered with it.
  */
 #define _GNU_SOURCE
 #include "lease.h"
+#include "daemon.h"
 #include "protocol.h"
 #include "undo.h"
 #include "wire.h"
@@ -102,14 +103,21 @@ int knob_write(const char *path, const char *value) {
   return error;
 }
 
+void knob_rewrite(const char *path) {
+  int at = knob_index(path);
+  if (at >= 0) write_text(path, knobs[at].value);
+}
+
 /* ---- Quiet ----------------------------------------------------------------------------------------------------- */
 
 void drain_lru(void) { madvise(scratch, HUGE, MADV_COLLAPSE); }
 
 static void map_scratch(void) {
-  char *area = private_memory(2 * HUGE);
+  // No advice for or against huge pages: a huge fault would register this process, and collapse must be allowed.
+  char *area = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (area == MAP_FAILED) _exit(3);
+  madvise(area, 2 * HUGE, MADV_DONTFORK);
   scratch = (char *)(((uintptr_t)area + HUGE - 1) & ~(HUGE - 1));
-  madvise(scratch, HUGE, MADV_HUGEPAGE);
   memset(scratch, 1, HUGE);
   drain_lru();
 }
@@ -132,7 +140,9 @@ static long free_blocks(void) {
 
 static int quiet(char *why, int size) {
   // The scan under way ends first; the write itself starts a last, short one.
-  int error = knob_write(THP "khugepaged/pages_to_scan", "1");
+  int error = knob_write(THP "enabled", "madvise");
+  if (!error) error = knob_write(THP "hugepages-2048kB/enabled", "inherit");
+  if (!error) error = knob_write(THP "khugepaged/pages_to_scan", "1");
   if (!error) error = knob_write(THP "khugepaged/scan_sleep_millisecs", "3600000");
   if (!error) error = knob_write(THP "khugepaged/alloc_sleep_millisecs", "3600000");
   if (error) {
@@ -142,6 +152,11 @@ static int quiet(char *why, int size) {
   if (!scratch) map_scratch();
   usleep(20000);
   drain_lru();
+  error = daemon_park();
+  if (error) {
+    snprintf(why, (size_t)size, "khugepaged cannot be brought to a known place in its list");
+    return error;
+  }
   if (free_blocks() < BLOCKS_WANTED) write_text("/proc/sys/vm/compact_memory", "1");
   if (free_blocks() >= BLOCKS_WANTED) return 0;
   snprintf(why, (size_t)size, "fewer than %d free blocks of 2 MiB", BLOCKS_WANTED);
@@ -173,7 +188,8 @@ int lease_take(int wait_s, char *why, int size) {
 
 void lease_end_if_older(int age_ms) {
   if (!is_held || now_ms() - taken_ms < age_ms) return;
-  undo_all();
+  daemon_unpark();
+  undo_lease();
   nr_knobs = 0;
   is_held = 0;
   flock(lock_fd, LOCK_UN);

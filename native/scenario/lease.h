@@ -17,6 +17,8 @@ int lease_is_held(void);
 /* Writes a knob; what was there is put back when the lease ends. 0 or -errno. Only the knobs of huge pages and /proc/sys/vm. */
 int knob_write(const char *path, const char *value);
 int knob_read(const char *path, char *text, int size);
+/* Writes again what a knob was set to last, if something else was written to it past knob_write. */
+void knob_rewrite(const char *path);
 
 /* The memory of a private 2 MiB area is collapsed again, which drains the LRU batches of all CPUs. */
 void drain_lru(void);

@@ -44,8 +44,16 @@ enum verb {
   V_DROP_CACHES, /* -> s64 result */
   V_OBSERVE,     /* u32 drain, u32 n, n x (u32 channel, u32 m, m x (u64 start, u32 pages)) -> observe.c */
   V_PEEK,        /* u32 channel, u64 address, u32 n, u32 step in pages -> n bytes: 0 not present, 1 zero, 2 not zero */
+  V_KHUGEPAGED,  /* u32 passes -> s64 0: that many wake-ups of the daemon */
+  V_PROCESS_MADVISE, /* u32 channel, u32 PIDFD_*, u32 channel of the target, u32 n, n x (u64 start, s64 length),
+                        s64 vlen, s64 advice, s64 flags, u32 1 if the vector cannot be read -> s64 result */
+  V_TRACE,       /* -> s64 1 if events can be traced: gets to know all processes, forgets older events */
+  V_EVENTS,      /* -> u32 n, n x (u32 channel of the address space, string): huge_memory events, oldest first */
   V_END,         /* -> u32 1 if an allocation failed that should not have */
 };
+
+/* Whom process_madvise names. */
+enum pidfd { PIDFD_OF_TARGET, PIDFD_SELF_NUMBER, PIDFD_BAD, PIDFD_ZOMBIE, PIDFD_REAPED, PIDFD_KERNEL_THREAD };
 
 /* Statuses that are no errno. */
 enum failure {
@@ -91,6 +99,8 @@ enum op {
   OP_PIN,
   OP_HOLD,
   OP_RELEASE,
+  OP_IDENTIFY,
+  OP_PROCESS_MADVISE,
 };
 
 struct request {
@@ -107,6 +117,8 @@ struct reply {
 
 /* Fixed places: the actors' memory must not lie where mmap would choose. */
 #define SHARED_ADDRESS 0x20000000ul
+/* Where a process maps something for a moment to be known by. */
+#define IDENTIFY_ADDRESS 0x30000000ul
 #define OWN_END 0x40000000ul
 #define HEAP_START 0x555555600000ul /* where the model has it */
 #define ACTOR_FD 500 /* + channel: the actor's end */
@@ -114,6 +126,8 @@ struct reply {
 #define ZERO_FD 499
 
 #define VALUES_MAX 8192
+/* Elements of an iovec: the kernel takes 1024, one more is an error that can be shown. */
+#define MAX_VECTOR 1025
 struct shared {
   uint64_t values[VALUES_MAX];
 };

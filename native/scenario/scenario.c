@@ -9,11 +9,13 @@
 #include "actor.h"
 #include "canary.h"
 #include "counters.h"
+#include "daemon.h"
 #include "facilities.h"
 #include "hush.h"
 #include "lease.h"
 #include "observe.h"
 #include "protocol.h"
+#include "trace.h"
 #include "undo.h"
 #include "wire.h"
 
@@ -37,6 +39,7 @@ struct channel {
   uint32_t process;
   pid_t thread; /* 0: this is the process's first */
   int64_t minflt, majflt; /* of a process, all its threads */
+  char mm[MM_NAME_BYTES]; /* of a process: how events name its address space; "" not known yet */
   struct watched watched;
 };
 
@@ -187,6 +190,63 @@ static void serve_simple(uint32_t op, int nr_args) {
   if (operated(c, &request, &reply)) answer_result(reply.result);
 }
 
+/* ---- Events ---------------------------------------------------------------------------------------------------- */
+
+#define MAX_EVENTS 4096
+
+struct kept_event {
+  uint32_t channel;
+  char text[sizeof((struct traced_event *)0)->text];
+};
+
+static struct kept_event *events;
+static int nr_events;
+
+int scenario_nr_events(void) { return nr_events; }
+
+int scenario_note_event(const struct traced_event *event) {
+  for (uint32_t c = 0; c < MAX_CHANNELS; c++) {
+    if (!channels[c].mm[0] || strcmp(channels[c].mm, event->mm)) continue;
+    if (nr_events < MAX_EVENTS) {
+      events[nr_events].channel = c;
+      memcpy(events[nr_events++].text, event->text, sizeof event->text);
+    }
+    return 1;
+  }
+  return 0;
+}
+
+static void take_events(void) {
+  struct traced_event event;
+  while (trace_next(&event)) scenario_note_event(&event);
+}
+
+/* Gets to know an address space by an event that its process emits. 0 or a failure. */
+static int identify_process(uint32_t c) {
+  struct request request = {.op = OP_IDENTIFY};
+  struct reply reply;
+  trace_flush();
+  if (send(SUPER_FD + (int)c, &request, sizeof request, MSG_NOSIGNAL) != sizeof request)
+    return FAILED_DEAD;
+  int error = await_reply(c, channels[c].pid_fd, &reply);
+  struct traced_event event;
+  while (!error && trace_next(&event))
+    if (event.pid == channels[c].watched.pid)
+      memcpy(channels[c].mm, event.mm, sizeof event.mm);
+  return error;
+}
+
+static int identify_all(void) {
+  if (!trace_ready()) return 0;
+  for (uint32_t c = 0; c < MAX_CHANNELS; c++) {
+    int is_process = channels[c].pid_fd && !channels[c].thread;
+    int error = is_process && !channels[c].mm[0] ? identify_process(c) : 0;
+    if (error) return error;
+  }
+  trace_flush();
+  return 0;
+}
+
 /* ---- Verbs ----------------------------------------------------------------------------------------------------- */
 
 static void serve_hello(void) {
@@ -229,7 +289,11 @@ static void serve_begin(void) {
   if (!error) canary_start();
   uint64_t swap_bytes = take_u64();
   counters_forget_knobs();
-  if (!error) error = begin_knobs(take_u32(), why, sizeof why);
+  if (!error) {
+    daemon_before_knob();
+    error = begin_knobs(take_u32(), why, sizeof why);
+    daemon_after_knob();
+  }
   if (!error && (error = swap_ready(swap_bytes)) != 0)
     snprintf(why, sizeof why, "a zram device cannot be used for swap");
   if (!error) error = open_channels();
@@ -358,12 +422,15 @@ static void serve_write(int is_drop) {
     take_string(path, sizeof path);
     take_string(value, sizeof value);
   }
+  int may_start = strstr(path, "enabled") != NULL;
+  if (may_start) daemon_before_knob();
   counters_before();
   long tries = canary_failures();
   int64_t result = is_drop ? write_text(path, value) : knob_write(path, value);
   tries = canary_failures() - tries;
   if (!is_drop) heed_knob(path, value);
   counters_after_tries(tries > 1 ? (int)tries : 1);
+  if (may_start) daemon_after_knob();
   answer_result(result);
 }
 
@@ -436,11 +503,57 @@ static void serve_peek(void) {
   answer_send();
 }
 
+static void serve_trace(void) {
+  if (!events) events = private_memory(MAX_EVENTS * sizeof *events);
+  int error = identify_all();
+  nr_events = 0;
+  if (error) return fail(error, "a process of the scenario cannot be identified");
+  answer_result(trace_ready());
+}
+
+static void serve_events(void) {
+  take_events();
+  answer_begin(0);
+  put_u32((uint32_t)nr_events);
+  for (int i = 0; i < nr_events; i++) {
+    put_u32(events[i].channel);
+    put_string(events[i].text);
+  }
+  nr_events = 0;
+  answer_send();
+}
+
+static void serve_khugepaged(void) {
+  char why[120];
+  uint32_t nr = take_u32();
+  int error = 0;
+  for (uint32_t i = 0; i < nr && !error; i++) error = daemon_pass(why, sizeof why);
+  daemon_settle();
+  if (error) return fail(error, why);
+  answer_result(0);
+}
+
+static void serve_process_madvise(void) {
+  uint32_t c = take_u32();
+  struct request request = {.op = OP_PROCESS_MADVISE};
+  struct reply reply;
+  uint64_t *vector = ((struct shared *)SHARED_ADDRESS)->values;
+  request.args[0] = take_u32();
+  uint32_t target = take_u32(), nr = take_u32();
+  if (target >= MAX_CHANNELS || !channels[target].pid_fd || nr > MAX_VECTOR)
+    return fail(FAILED_PROTOCOL, "no such process");
+  request.args[1] = (uint64_t)channels[channels[target].process].watched.pid;
+  for (uint32_t i = 0; i < 2 * nr; i++) vector[i] = take_u64();
+  for (int i = 2; i < 5; i++) request.args[i] = take_u64();
+  request.args[5] = take_u32();
+  if (operated(c, &request, &reply)) answer_result(reply.result);
+}
+
 /* Fallbacks without a charge that failed: no memory for a huge page, which is not the scenario's doing. */
 static void serve_end(void) {
   uint32_t is_disturbed = counter_change("thp_fault_fallback") !=
                               counter_change("thp_fault_fallback_charge") ||
-                          counter_change("thp_collapse_alloc_failed") != 0;
+                          counter_change("thp_collapse_alloc_failed") != 0 || daemon_met_others();
   if (is_open) close_scenario();
   answer_begin(0);
   put_u32(is_disturbed);
@@ -471,6 +584,10 @@ void scenario_serve(void) {
     case V_DROP_CACHES: return serve_write(1);
     case V_OBSERVE: return serve_observe();
     case V_PEEK: return serve_peek();
+    case V_KHUGEPAGED: return serve_khugepaged();
+    case V_PROCESS_MADVISE: return serve_process_madvise();
+    case V_TRACE: return serve_trace();
+    case V_EVENTS: return serve_events();
     case V_END: return serve_end();
     default: fail(FAILED_PROTOCOL, "unknown verb");
   }

@@ -10,4 +10,10 @@ void scenario_start(void);
 void scenario_serve(void);
 int scenario_is_open(void);
 
+struct traced_event;
+/* Keeps an event for the caller if it is of a process of the scenario: true then. */
+int scenario_note_event(const struct traced_event *event);
+/* Events kept and not yet asked for. */
+int scenario_nr_events(void);
+
 #endif

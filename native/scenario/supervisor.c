@@ -4,7 +4,7 @@
  * Usage: supervisor LOCKFILE      frames of protocol.h on standard input and output
  *
  * Parts: wire.c frames; lease.c lock, quiet and knobs; undo.c journal and watchdog; actor.c the scenario's processes; observe.c
- *        and counters.c what is seen of them; hush.c keeps others still; canary.c counts tries; facilities.c zram and memory cgroups; scenario.c the
+ *        and counters.c what is seen of them; hush.c keeps others still; trace.c tracepoints; daemon.c khugepaged; canary.c counts tries; facilities.c zram and memory cgroups; scenario.c the
  *        verbs. This file starts them and reads requests.
  *
  * Liveness: an actor has DEADLINE_MS for an operation, then it and its siblings are killed and the caller is told. A caller
@@ -15,11 +15,13 @@
 #include "actor.c"
 #include "canary.c"
 #include "counters.c"
+#include "daemon.c"
 #include "facilities.c"
 #include "hush.c"
 #include "lease.c"
 #include "observe.c"
 #include "scenario.c"
+#include "trace.c"
 #include "undo.c"
 #include "wire.c"
 
@@ -72,6 +74,8 @@ int main(int argc, char **argv) {
     if (!scenario_is_open()) lease_end_if_older(LEASE_MS);
   }
   // The watchdog would do it as well; here it is done before the caller sees the end.
+  daemon_unpark();
+  trace_stop();
   undo_all();
   return 0;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -123,6 +124,14 @@ static void undo_one(struct undo_entry *entry) {
         usleep(i < 50 ? 100 : 2000);
       }
       break;
+    case UNDO_NICE:
+      setpriority(PRIO_PROCESS, (id_t)entry->number, atoi(entry->value));
+      break;
+    case UNDO_TRACE:
+      snprintf(path, sizeof path, "%.100s/events/huge_memory/enable", entry->path);
+      write_text(path, "0");
+      retry_ms(rmdir, entry->path, 2000);
+      break;
     default:
       break;
   }
@@ -143,12 +152,18 @@ void undo_scenario(void) {
   undo_kind(UNDO_CGROUP);
 }
 
-void undo_all(void) {
+void undo_lease(void) {
   undo_scenario();
   undo_kind(UNDO_SWAP);
   undo_kind(UNDO_ZRAM);
   undo_kind(UNDO_MOUNT);
+  undo_kind(UNDO_NICE);
   undo_kind(UNDO_KNOB);
+}
+
+void undo_all(void) {
+  undo_lease();
+  undo_kind(UNDO_TRACE);
 }
 
 static void watch(int pipe_fd, int lock_fd) {

@@ -9,11 +9,11 @@
 
 #define MAX_UNDO 128
 
-enum undo_kind { UNDO_FREE, UNDO_KNOB, UNDO_ZRAM, UNDO_SWAP, UNDO_CGROUP, UNDO_MOUNT, UNDO_PROCESS };
+enum undo_kind { UNDO_FREE, UNDO_KNOB, UNDO_ZRAM, UNDO_SWAP, UNDO_CGROUP, UNDO_MOUNT, UNDO_PROCESS, UNDO_NICE, UNDO_TRACE };
 
 struct undo_entry {
   volatile uint32_t kind; /* written last; UNDO_FREE: empty */
-  int32_t number;         /* zram device, process */
+  int32_t number;         /* zram device, process, kernel thread */
   uint64_t start_time;    /* of the process, so that a reused number is not mistaken for it */
   char path[200];
   char value[256];
@@ -27,6 +27,8 @@ struct undo_entry *undo_find(enum undo_kind kind, int number, const char *path);
 void undo_forget(struct undo_entry *entry);
 /* Puts back everything noted of the scenario: processes, then groups. */
 void undo_scenario(void);
+/* Puts back everything but what stays while the supervisor lives. */
+void undo_lease(void);
 /* Puts back everything. */
 void undo_all(void);
 
