@@ -7,7 +7,7 @@
  *         scenario died or hung. After either the back end can begin the next scenario.
  */
 
-import type { Backend, Look, PageContents, StepResult } from "../scenario/backend.ts";
+import type { Backend, Look, PageContents, StepResult, TracedEvent } from "../scenario/backend.ts";
 import { addressesOf, createLayout } from "../scenario/layout.ts";
 import type { Observation } from "../scenario/observation.ts";
 import { Shadow } from "../scenario/shadow.ts";
@@ -103,6 +103,10 @@ class LiveKernel implements KernelBackend {
     return Array.from({ length: nr }, () => CONTENTS[answer.u8()]);
   }
 
+  events(): readonly TracedEvent[] | null {
+    return this.running().events;
+  }
+
   readKnob(name: string): string {
     const answer = this.running().supervisor.ask(
       new FrameWriter(VERB.READ_KNOB).text(knobPath(name)),
@@ -156,6 +160,7 @@ class LiveKernel implements KernelBackend {
       tasks: new Map([["main", { name: "main", channel: 0, process: "main" }]]),
       pins: new Map(),
       nrPins: 0,
+      events: [],
       hugeZeroBefore: "unknown",
     };
   }

@@ -24,6 +24,7 @@ export const KNOBS_AT_START: readonly (readonly [string, string])[] = [
   ["thp.shmem_enabled", "never"],
   ["khugepaged.defrag", "1"],
   ["khugepaged.max_ptes_none", "511"],
+  ["khugepaged.pages_to_scan", "4096"],
   ["khugepaged.max_ptes_swap", "64"],
   ["khugepaged.max_ptes_shared", "256"],
   ...ANON_SIZES_KB.map(

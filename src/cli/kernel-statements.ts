@@ -10,9 +10,10 @@
 import { PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ENOMEM } from "../base/errno.ts";
-import type { StepResult } from "../scenario/backend.ts";
+import type { StepResult, TracedEvent } from "../scenario/backend.ts";
 import {
   addressesOf,
+  elementsOf,
   HEAP,
   type Layout,
   noteRange,
@@ -20,8 +21,10 @@ import {
   placeOf,
 } from "../scenario/layout.ts";
 import type { Shadow } from "../scenario/shadow.ts";
-import { noteAdvice } from "../scenario/shadow-advice.ts";
+import { noteAdvice, noteProcessAdvice, pagesTouched } from "../scenario/shadow-advice.ts";
 import type { Action, MapFlag, Span, Statement } from "../scenario/syntax.ts";
+import { MADV } from "../syscall/madvise.ts";
+import { readEvent } from "./kernel-events.ts";
 import { knobPath } from "./kernel-knobs.ts";
 import type { Supervisor } from "./kernel-supervisor.ts";
 import { FrameWriter, VERB } from "./kernel-wire.ts";
@@ -90,6 +93,8 @@ export interface KernelRun {
   /** Slot and owner of each pin and hold. */
   readonly pins: Map<string, { readonly channel: number; readonly slot: number }>;
   nrPins: number;
+  /** Of the last statement; null if this host cannot trace them. */
+  events: readonly TracedEvent[] | null;
   /** Whether the huge zero page was there before the scenario used it. */
   hugeZeroBefore: "unknown" | "absent" | "present";
 }
@@ -108,6 +113,32 @@ function zeroed(result: number): StepResult {
 export function carryOut(run: KernelRun, statement: Statement): StepResult {
   const { action } = statement;
   const task = taskNamed(run, statement.actor);
+  if (!mayCollapse(action)) {
+    run.events = [];
+    return carryOutIn(run, task, action);
+  }
+  // Every process is known by now, so that what is emitted can be told from what others emit.
+  const isTraced = run.supervisor.ask(new FrameWriter(VERB.TRACE)).s64() === 1;
+  const result = carryOutIn(run, task, action);
+  run.events = isTraced ? takeEvents(run) : null;
+  return result;
+}
+
+function mayCollapse(action: Action): boolean {
+  if (action.verb === "madvise") return action.advice === MADV.COLLAPSE;
+  return action.verb === "process-madvise" || action.verb === "khugepaged";
+}
+
+function takeEvents(run: KernelRun): TracedEvent[] {
+  const answer = run.supervisor.ask(new FrameWriter(VERB.EVENTS));
+  const names = new Map([...run.tasks.values()].map((task) => [task.channel, task.process]));
+  return Array.from({ length: answer.u32() }, () => {
+    const process = names.get(answer.u32()) ?? "";
+    return readEvent(process, answer.text());
+  });
+}
+
+function carryOutIn(run: KernelRun, task: KernelTask, action: Action): StepResult {
   switch (action.verb) {
     case "map":
       return map(run, task, action);
@@ -132,6 +163,12 @@ export function carryOut(run: KernelRun, statement: Statement): StepResult {
       return release(run, action.name);
     case "mark":
       return DONE;
+    case "process-madvise":
+      return processMadvise(run, task, action);
+    case "khugepaged":
+      return zeroed(
+        run.supervisor.ask(new FrameWriter(VERB.KHUGEPAGED).u32(action.nrPasses)).s64(),
+      );
     case "unmap":
     case "protect":
     case "madvise":
@@ -288,8 +325,10 @@ function spanCall(run: KernelRun, task: KernelTask, action: SpanAction): StepRes
     case "protect":
       return zeroed(call(run, task, SYS.mprotect, start, length, protOf(action.prot)));
     case "madvise": {
-      const result = call(run, task, SYS.madvise, start, length, action.advice);
-      const [first, nr] = [start / PAGE_SIZE, length / PAGE_SIZE];
+      const { offsetBytes = 0, lengthBytes = length } = action;
+      const at = start + offsetBytes;
+      const result = call(run, task, SYS.madvise, at, lengthBytes, action.advice);
+      const [first, nr] = pagesTouched(at, lengthBytes);
       noteAdvice(shadowOf(run, task), action.advice, first, nr, result);
       return zeroed(result);
     }
@@ -306,6 +345,31 @@ function spanCall(run: KernelRun, task: KernelTask, action: SpanAction): StepRes
       assert(false, "a statement with a span that is no call");
       return DONE;
   }
+}
+
+type ProcessMadviseAction = Extract<Action, { verb: "process-madvise" }>;
+
+/** PIDFD_* of native/scenario/protocol.h by the language's words. */
+const PIDFD = { self: 1, bad: 2, zombie: 3, reaped: 4, "kernel-thread": 5 } as const;
+
+function processMadvise(
+  run: KernelRun,
+  task: KernelTask,
+  action: ProcessMadviseAction,
+): StepResult {
+  const { target, advice } = action;
+  const elements = elementsOf(run.layout, action);
+  const other = "process" in target ? taskNamed(run, target.process) : task;
+  const frame = new FrameWriter(VERB.PROCESS_MADVISE)
+    .u32(task.channel)
+    .u32("process" in target ? 0 : PIDFD[target.pidfd])
+    .u32(other.channel)
+    .u32(elements.length);
+  for (const { start, length } of elements) frame.u64(start).s64(length);
+  frame.s64(elements.length).s64(advice).s64(action.flags);
+  const result = run.supervisor.ask(frame.u32(action.isUnreadable ? 1 : 0)).s64();
+  noteProcessAdvice(shadowOf(run, other), advice, elements, result);
+  return valued(result);
 }
 
 // ---- Touches ----------------------------------------------------------------------------------

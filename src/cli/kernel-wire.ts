@@ -27,7 +27,11 @@ export const VERB = {
   DROP_CACHES: 17,
   OBSERVE: 18,
   PEEK: 19,
-  END: 20,
+  KHUGEPAGED: 20,
+  PROCESS_MADVISE: 21,
+  TRACE: 22,
+  EVENTS: 23,
+  END: 24,
 } as const;
 
 /** Statuses that are no errno, as in native/scenario/protocol.h. */

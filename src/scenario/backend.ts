@@ -30,6 +30,27 @@ export interface Look {
   readonly isDrained: boolean;
 }
 
+/** One event of a huge_memory tracepoint (COLL-280), without frames and addresses. */
+export interface TracedEvent {
+  /** Process whose address space it is about. */
+  readonly process: string;
+  readonly name: EventName;
+  /** The kernel's fields by its names. `scan_pfn` is "none" for -1, else "page". */
+  readonly fields: Readonly<Record<string, string | number>>;
+}
+
+/** Events by their names in scenarios: mm_khugepaged_scan_pmd and mm_collapse_huge_page with its two parts. */
+export const TRACED_EVENTS = ["scan_pmd", "collapse", "isolate", "swapin"] as const;
+export type EventName = (typeof TRACED_EVENTS)[number];
+
+/** Fields of each, in the kernel's order. */
+export const EVENT_FIELDS: Readonly<Record<EventName, readonly string[]>> = {
+  scan_pmd: ["scan_pfn", "referenced", "none_or_zero", "status", "unmapped"],
+  collapse: ["isolated", "status"],
+  isolate: ["scan_pfn", "none_or_zero", "referenced", "status"],
+  swapin: ["swapped_in", "referenced", "ret"],
+};
+
 export type PageContents = "none" | "zero" | "written";
 
 export interface Backend {
@@ -41,6 +62,8 @@ export interface Backend {
   observe(look: Look): Observation;
   /** What the mapped pages of a span hold, without touching any: "none" for a page that is not present. */
   peek(actor: string, span: Span): readonly PageContents[];
+  /** Events of the last statement, oldest first; null if they cannot be known here. */
+  events(): readonly TracedEvent[] | null;
   /** What reading the knob's file gives, with its newline. */
   readKnob(name: string): string;
   /** Ends every process of the scenario and restores what it changed. */

@@ -5,7 +5,7 @@
  */
 
 import { PAGE_SIZE } from "../base/address.ts";
-import { type Backend, CannotDo } from "./backend.ts";
+import { type Backend, CannotDo, type TracedEvent } from "./backend.ts";
 import { formatSize, formatSpan, formatStatement, formatValue } from "./format.ts";
 import {
   type Observation,
@@ -40,7 +40,8 @@ const PRESENT: ReadonlySet<string> = new Set(["small", "huge", "part", "zero", "
  * Counters of which `expect counters` wants all changes named. Not thp_zero_page_alloc: a live kernel keeps the huge zero folio
  * for whoever used it before.
  */
-const CLOSED = /^thp_(?!zero_page_alloc$)|^nr_anon_transparent_hugepages$|kB\//;
+const CLOSED =
+  /^thp_(?!zero_page_alloc$)|^nr_anon_transparent_hugepages$|^pages_collapsed$|^full_scans$|kB\//;
 /** Fields that are numbers of something else than bytes. */
 const PLAIN_FIELDS: ReadonlySet<string> = new Set(["THPeligible", "THP_enabled"]);
 
@@ -51,6 +52,8 @@ export function checkExpectation(seen: Seen, expectation: Expectation): Mismatch
       return checkSpan(seen, expectation, subject.span, subject.state);
     case "smaps":
       return checkSmaps(seen, expectation, subject.span);
+    case "trace":
+      return checkTrace(seen, expectation, subject);
     case "status":
       return checkStatus(processSeen(seen, expectation), conditions);
     case "faults":
@@ -327,6 +330,43 @@ function checkFaults(seen: Seen, expectation: Expectation): Mismatch | null {
     if (!holds(condition.value, nr)) return mismatch(condition, `${condition.key}=${nr}`);
   }
   return null;
+}
+
+/** Events of the last statement that are about the process. */
+function checkTrace(
+  seen: Seen,
+  { actor, line, conditions }: Expectation,
+  { events, isExact }: Extract<Expectation["subject"], { kind: "trace" }>,
+): Mismatch | null {
+  const all = seen.backend.events();
+  if (all === null) throw new CannotDo(line, "events cannot be traced here");
+  const process = seen.processOf.get(actor) ?? actor;
+  const ours = all.filter((event) => event.process === process);
+  if (isExact) {
+    const [wanted, found] = [events, ours.map(({ name }) => name)].map((list) => list.join(","));
+    return wanted === found
+      ? null
+      : { wanted: wanted || "none", seen: found || "none", column: -1 };
+  }
+  const named = ours.filter(({ name }) => name === events[0]);
+  const matching = named.filter(({ fields }) => conditions.every((one) => isMet(fields, one)));
+  const count = conditions.find(({ key }) => key === "count");
+  const isRight = count === undefined ? matching.length > 0 : holds(count.value, matching.length);
+  if (isRight) return null;
+  const wanted = conditions.map(({ key, value }) => `${key}=${formatValue(value)}`).join(" ");
+  return { wanted, seen: named.map(eventText).join("; ") || "none", column: -1 };
+}
+
+function isMet(fields: TracedEvent["fields"], { key, value }: Condition): boolean {
+  if (key === "count") return true;
+  const field = fields[key];
+  return typeof field === "number" ? holds(value, field) : field === textOf(value);
+}
+
+/** "main scan_pmd referenced=0 none_or_zero=3 status=succeeded unmapped=0". */
+export function eventText({ process, name, fields }: TracedEvent): string {
+  const parts = Object.entries(fields).map(([key, value]) => `${key}=${value}`);
+  return [process, name, ...parts].join(" ");
 }
 
 /** Every counter of CLOSED that changed must be named. */

@@ -14,6 +14,7 @@ import type {
   Condition,
   Expectation,
   Header,
+  ProcessMadvise,
   Scenario,
   Span,
   Statement,
@@ -115,7 +116,14 @@ function formatAction(action: Action): string {
     case "brk":
       return `brk ${formatSize(action.sizeBytes)}`;
     case "madvise":
-      return `madvise ${formatSpan(action.span)} ${adviceName(action.advice)}`;
+      return words(
+        `madvise ${formatSpan(action.span)} ${adviceName(action.advice)}`,
+        ...formatRaw(action),
+      );
+    case "process-madvise":
+      return formatProcessMadvise(action);
+    case "khugepaged":
+      return `khugepaged passes=${action.nrPasses}`;
     case "mlock2":
       return words(`mlock2 ${formatSpan(action.span)}`, ...action.flags);
     case "mlockall":
@@ -152,6 +160,28 @@ function formatAction(action: Action): string {
   }
 }
 
+function formatRaw(raw: { offsetBytes?: number; lengthBytes?: number }): (string | undefined)[] {
+  const { offsetBytes, lengthBytes } = raw;
+  return [
+    offsetBytes === undefined ? undefined : `offset=${offsetBytes}`,
+    lengthBytes === undefined ? undefined : `length=${formatSize(lengthBytes)}`,
+  ];
+}
+
+function formatProcessMadvise(action: ProcessMadvise): string {
+  const { target, spans, advice, flags, nrElements, isUnreadable } = action;
+  return words(
+    "process-madvise",
+    "process" in target ? target.process : `pidfd=${target.pidfd}`,
+    ...spans.map(formatSpan),
+    adviceName(advice),
+    flags === 0 ? undefined : `flags=${flags}`,
+    nrElements === undefined ? undefined : `vlen=${nrElements}`,
+    ...formatRaw(action),
+    isUnreadable && "vector=unreadable",
+  );
+}
+
 function formatProt(prot: string): string {
   return prot === "" ? "none" : prot;
 }
@@ -177,6 +207,8 @@ function formatExpectation({ actor, subject, conditions }: Expectation): string 
       return words(label, formatSpan(subject.span), subject.state, ...end);
     case "smaps":
       return words(label, formatSpan(subject.span), "smaps", ...end);
+    case "trace":
+      return words(label, "trace", subject.events.join(",") || "none", ...end);
     case "counters":
       return words(label, "counters", ...(end.length === 0 ? ["none"] : end));
     default:

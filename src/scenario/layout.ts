@@ -10,7 +10,7 @@
 import { type Addr, PAGE_SIZE } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { CannotDo } from "./backend.ts";
-import type { Action, Span } from "./syntax.ts";
+import type { Action, ProcessMadvise, Span } from "./syntax.ts";
 
 /** The n-th window begins at FIRST_WINDOW + n * WINDOW_BYTES, n from 1. */
 export const FIRST_WINDOW: Addr = 0x100000000000;
@@ -65,6 +65,17 @@ export function nrPagesNamed(layout: Layout, action: Placing): number {
 /** The range is at `start` from now on. */
 export function noteRange(layout: Layout, name: string, start: Addr, nrPages: number): void {
   layout.ranges.set(name, { name, start, nrPages });
+}
+
+/** Elements of the vector of a process_madvise call; a length may be negative, as the call gives it. */
+export function elementsOf(
+  layout: Layout,
+  { spans, nrElements = spans.length, offsetBytes = 0, lengthBytes }: ProcessMadvise,
+): { start: Addr; length: number }[] {
+  return Array.from({ length: nrElements }, (_, i) => {
+    const { start, end } = addressesOf(layout, spans[Math.min(i, spans.length - 1)]);
+    return { start: start + offsetBytes, length: lengthBytes ?? end - start };
+  });
 }
 
 /** Byte addresses of a span, half-open. The range must have a place. */

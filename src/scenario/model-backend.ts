@@ -16,7 +16,13 @@ import { checkMachine } from "../machine/check.ts";
 import { createMachine } from "../machine/machine.ts";
 import { execProcess, setBrkStart } from "../machine/process.ts";
 import { sysSwapon } from "../syscall/swap.ts";
-import { type Backend, CannotDo, type PageContents, type StepResult } from "./backend.ts";
+import {
+  type Backend,
+  CannotDo,
+  type PageContents,
+  type StepResult,
+  type TracedEvent,
+} from "./backend.ts";
 import { addressesOf, createLayout } from "./layout.ts";
 import type { ModelState } from "./model-state.ts";
 import { carryOut } from "./model-verbs.ts";
@@ -102,6 +108,11 @@ class Model implements ModelBackend {
       else seen.push(tag === 0 ? "zero" : "written");
     }
     return seen;
+  }
+
+  /** Not emitted yet. */
+  events(): readonly TracedEvent[] | null {
+    return null;
   }
 
   readKnob(name: string): string {

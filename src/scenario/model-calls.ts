@@ -30,7 +30,7 @@ import { CannotDo } from "./backend.ts";
 import { addressesOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
 import { adviceName } from "./parse-values.ts";
-import { noteAdvice } from "./shadow-advice.ts";
+import { noteAdvice, pagesTouched } from "./shadow-advice.ts";
 import type { Action, MapFlag, Span } from "./syntax.ts";
 
 type ActionOf<V extends Action["verb"]> = Extract<Action, { verb: V }>;
@@ -195,15 +195,15 @@ export function callMseal({ m, layout }: ModelState, { mm }: ModelProcess, span:
 export function callMadvise(
   { m, layout }: ModelState,
   { mm, shadow }: ModelProcess,
-  { span, advice }: ActionOf<"madvise">,
+  { span, advice, offsetBytes = 0, lengthBytes }: ActionOf<"madvise">,
   line: number,
 ): number {
   const { start, end } = addressesOf(layout, span);
-  const result = sysMadvise(m, mm, start, end - start, advice);
+  const at = start + offsetBytes;
+  const length = lengthBytes ?? end - start;
+  const result = sysMadvise(m, mm, at, length, advice);
   if (result === -ENOSYS)
     throw new CannotDo(line, `the model does not know MADV_${adviceName(advice)} yet`);
-  const first = start / PAGE_SIZE;
-  const nr = (end - start) / PAGE_SIZE;
-  noteAdvice(shadow, advice, first, nr, result);
+  noteAdvice(shadow, advice, ...pagesTouched(at, length), result);
   return result;
 }

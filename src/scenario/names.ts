@@ -11,7 +11,7 @@ import type { LineReader, Word } from "./parse-line.ts";
 export const MAIN = "main";
 export const NAME = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
 /** Words that cannot be names, because a line would read as something else. */
-const RESERVED = new Set(["expect", "status", "faults", "counters", "knob", "seek", HEAP]);
+const RESERVED = new Set(["expect", "status", "faults", "counters", "knob", "trace", "seek", HEAP]);
 const MOST_OF_A_KIND = 1000;
 
 export type NameKind = "task" | "range" | "pin" | "memcg" | "snapshot";

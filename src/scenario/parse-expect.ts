@@ -6,6 +6,7 @@
 
 import { VMSTAT_NAMES } from "../base/counters.ts";
 import { KNOBS, READ_ONLY_KNOBS } from "../huge/knob-files.ts";
+import { TRACED_EVENTS } from "./backend.ts";
 import { PAGE_STATES, SMAPS_FIELDS, STATUS_FIELDS } from "./observation.ts";
 import type { LineReader, Word } from "./parse-line.ts";
 import type { LineContext } from "./parse-statement.ts";
@@ -30,6 +31,17 @@ const FLAG_NAMES = [
   "uffd_wp",
 ];
 const SUBJECTS = ["status", "faults", "counters", "knob"] as const;
+/** What can be said of traced events: the kernel's fields, and how many there are. */
+const EVENT_NUMBERS = [
+  "referenced",
+  "none_or_zero",
+  "unmapped",
+  "isolated",
+  "swapped_in",
+  "ret",
+  "count",
+];
+const EVENT_WORDS = ["status", "scan_pfn"];
 const COUNTER = /^([a-z][a-z0-9_]*|\d+kB\/[a-z_]+)$/;
 
 /** The rest of a line after "expect". `actor` acts unless the line names another. */
@@ -37,13 +49,14 @@ export function readExpectation(context: LineContext): Expectation {
   const { reader, names } = context;
   const label = reader.takeLabel();
   const actor = label === undefined ? context.actor : names.use(reader, "task", label);
-  const word = reader.take("a span, or one of status, faults, counters, knob");
+  const word = reader.take("a span, or one of status, faults, counters, knob, trace");
   const kind = SUBJECTS.find((subject) => subject === word.text);
   const line = { line: reader.line, actor };
   if (kind !== undefined) {
     const subject: Subject = { kind };
     return { ...line, subject, conditions: readNamed(context, kind) };
   }
+  if (word.text === "trace") return { ...line, ...readTrace(reader) };
   const span = spanOf(reader, names, word, 0, "strided");
   if (reader.takeIf("smaps")) {
     if (span.step !== 1)
@@ -119,6 +132,38 @@ function eachListed(
     if (!isKnown) throw reader.unknown(place, wanted, known instanceof RegExp ? [] : known);
     at += part.length + 1;
   }
+}
+
+/** `trace none`, `trace EVENT,EVENT...` (exactly these) or `trace EVENT KEY=VALUE...` (some of these). */
+function readTrace(reader: LineReader): Pick<Expectation, "subject" | "conditions"> {
+  const word = reader.take("none, or events such as scan_pmd");
+  const events: string[] = [];
+  if (word.text !== "none") {
+    eachListed(reader, word, 0, TRACED_EVENTS, "an event");
+    events.push(...word.text.split(","));
+  }
+  const conditions: Condition[] = [];
+  while (!reader.isAtEnd) {
+    const next = reader.take("");
+    const found = keyOf(next);
+    const key = found?.key ?? "";
+    const known = [...EVENT_NUMBERS, ...EVENT_WORDS];
+    if (events.length !== 1) throw reader.error(next, "the end of the line");
+    if (found === undefined || !known.includes(key))
+      throw reader.unknown(
+        { ...next, text: key || next.text },
+        "a field of events, or count",
+        known,
+      );
+    if (conditions.some((condition) => condition.key === key))
+      throw reader.error(next, `${key} once`);
+    const value = EVENT_WORDS.includes(key)
+      ? { kind: "word" as const, text: unquoted(reader, next, found.offset) }
+      : numberValue(reader, next, found.offset);
+    conditions.push({ key, value, column: next.column });
+  }
+  const subject: Subject = { kind: "trace", events, isExact: conditions.length === 0 };
+  return { subject, conditions };
 }
 
 type NamedKind = (typeof SUBJECTS)[number] | "smaps";

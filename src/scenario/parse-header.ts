@@ -5,9 +5,11 @@
  */
 
 import { PROFILES } from "../base/profile.ts";
+import type { UsageError } from "../base/usage-error.ts";
 import { checkKnob } from "../huge/knob-files.ts";
 import { memoryProblem } from "../machine/machine.ts";
 import { LineReader, type Word } from "./parse-line.ts";
+import { PARKED_KNOBS, PARKED_WANTED } from "./parse-statement.ts";
 import { integerOf, keyOf, pagesSize, sizeOf } from "./parse-values.ts";
 import type { Header } from "./syntax.ts";
 
@@ -41,6 +43,8 @@ export class HeaderReader {
   private readonly machine: Mutable<Header["machine"]> = { ...DEFAULT_HEADER.machine };
   private readonly knobs: { name: string; value: string }[] = [];
   private readonly seen = new Set<string>();
+  /** What is wrong with a knob if the kernel is to have it too. */
+  private parked: UsageError | undefined;
 
   /** The title line: its text is taken as it stands, from column `from` to a comment. */
   takeTitle(file: string, line: number, text: string, from: number): void {
@@ -133,6 +137,7 @@ export class HeaderReader {
     if (found === undefined) throw reader.error(word, "KNOB=VALUE such as thp.enabled=always");
     const value = word.text.slice(found.offset);
     const setting = reader.within(word, 0, () => checkKnob(found.key, value, ""));
+    if (PARKED_KNOBS.has(setting.name)) this.parked ??= reader.error(word, PARKED_WANTED);
     this.knobs.push(setting);
   }
 
@@ -146,7 +151,9 @@ export class HeaderReader {
       );
     const { header, machine, knobs } = this;
     const isLive = machine.profile === LIVE_PROFILE && !machine.hasMemoryFailure;
-    return { ...header, on: isLive ? header.on : "model", machine, knobs };
+    const on = isLive ? header.on : "model";
+    if (on === "both" && this.parked !== undefined) throw this.parked;
+    return { ...header, on, machine, knobs };
   }
 }
 

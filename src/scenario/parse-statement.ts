@@ -24,6 +24,9 @@ import {
   type Action,
   MAP_FLAGS,
   type MapFlag,
+  MOST_ELEMENTS,
+  PIDFD_WORDS,
+  type ProcessMadvise,
   type Span,
   type Statement,
   type Wanted,
@@ -47,6 +50,12 @@ interface VerbRule {
 }
 
 const MOST_BYTES = 2 ** 40;
+/** A write to one of these would wake the daemon of a live kernel. */
+export const PARKED_KNOBS: ReadonlySet<string> = new Set([
+  "khugepaged.scan_sleep_millisecs",
+  "khugepaged.alloc_sleep_millisecs",
+]);
+export const PARKED_WANTED = "`khugepaged passes=N` instead: the daemon sleeps but for that";
 /** Model-only statements that can be held. */
 const HELD_ON_MODEL: ReadonlySet<Verb> = new Set(["poison", "soft-offline", "shrink"]);
 const REMAP_FLAGS = ["inplace", "dontunmap", "anywhere"] as const;
@@ -65,14 +74,9 @@ const VERBS: Readonly<Record<Verb, VerbRule>> = {
   },
   remap: { read: readRemap, gives: "result" },
   brk: { read: readBrk, gives: "result" },
-  madvise: {
-    read: ({ reader, names }) => ({
-      verb: "madvise",
-      span: readSpan(reader, names),
-      advice: adviceOf(reader, reader.take("an advice such as HUGEPAGE")),
-    }),
-    gives: "result",
-  },
+  madvise: { read: readMadvise, gives: "result" },
+  "process-madvise": { read: readProcessMadvise, gives: "result" },
+  khugepaged: { read: readKhugepaged, gives: "none" },
   read: { read: readTouch("read"), gives: "signal" },
   write: { read: readTouch("write"), gives: "signal" },
   mlock: { read: spanOnly("mlock"), gives: "result" },
@@ -159,7 +163,7 @@ export function readStatement(context: LineContext): Statement {
   const action = rule.read(context, word);
   const wanted = action.verb === "hold" ? undefined : wantedOf(reader, rule);
   reader.finish(rule.gives === "none" ? undefined : "`-> RESULT` or the end of the line");
-  if (action.verb === "knob") checkKnobValue(reader, action, word, wanted);
+  if (action.verb === "knob") checkKnobValue(context, action, word, wanted);
   return wanted === undefined
     ? { line: reader.line, actor, action }
     : { line: reader.line, actor, action, wanted };
@@ -238,6 +242,98 @@ function readBrk({ reader, names }: LineContext): Action {
   const sizeBytes = sizeOf(reader, reader.take("a size such as 4m"));
   names.defineHeap(reader.line);
   return { verb: "brk", sizeBytes };
+}
+
+const RAW_KEYS = ["offset", "length"] as const;
+
+/** `offset=` and `length=` of a raw call. */
+interface RawOptions {
+  offsetBytes?: number;
+  lengthBytes?: number;
+}
+
+/** Takes one of them; false if the key is another, or was given already. */
+function takeRaw(reader: LineReader, word: Word, options: RawOptions): boolean {
+  const found = keyOf(word)!;
+  if (found.key === "offset" && options.offsetBytes === undefined) {
+    options.offsetBytes = integerOf(reader, word, 0, 4095, found.offset);
+    return true;
+  }
+  if (found.key !== "length" || options.lengthBytes !== undefined) return false;
+  const isNegative = word.text[found.offset] === "-";
+  const size = sizeOf(reader, word, found.offset + (isNegative ? 1 : 0));
+  options.lengthBytes = isNegative && size > 0 ? -size : size;
+  return true;
+}
+
+function readMadvise({ reader, names }: LineContext): Action {
+  const span = readSpan(reader, names);
+  const advice = adviceOf(reader, reader.take("an advice such as HUGEPAGE"));
+  const raw: RawOptions = {};
+  for (let word = nextOption(reader); word !== undefined; word = nextOption(reader))
+    if (keyOf(word) === undefined || !takeRaw(reader, word, raw))
+      throw reader.unknown(word, "offset=BYTES or length=BYTES, each once", RAW_KEYS);
+  return { verb: "madvise", span, advice, ...raw };
+}
+
+/** TARGET, spans, ADVICE, options: the advice is the last word without "=". */
+function readProcessMadvise({ reader, names }: LineContext): Action {
+  const target = readTarget(reader, names);
+  const plain: Word[] = [];
+  let word = nextOption(reader);
+  for (; word !== undefined && keyOf(word) === undefined; word = nextOption(reader))
+    plain.push(word);
+  const last = plain.pop() ?? reader.take("an advice such as COLLAPSE");
+  const spans = plain.map((span) => spanOf(reader, names, span, 0, "whole"));
+  const advice = adviceOf(reader, last);
+  const raw: RawOptions = {};
+  const more: { flags?: number; nrElements?: number; isUnreadable?: true } = {};
+  for (; word !== undefined; word = nextOption(reader)) {
+    const found = keyOf(word);
+    const key = found?.key ?? "";
+    const offset = found?.offset ?? 0;
+    if (key === "flags" && more.flags === undefined)
+      more.flags = integerOf(reader, word, 0, 0xffffffff, offset);
+    else if (key === "vlen" && more.nrElements === undefined)
+      more.nrElements = integerOf(reader, word, 0, MOST_ELEMENTS, offset);
+    else if (word.text === "vector=unreadable") more.isUnreadable = true;
+    else if (found === undefined || !takeRaw(reader, word, raw))
+      throw reader.unknown(word, "flags=, vlen=, offset=, length= or vector=unreadable", [
+        "flags",
+        "vlen",
+        "vector=unreadable",
+        ...RAW_KEYS,
+      ]);
+  }
+  if (spans.length > MOST_ELEMENTS) throw reader.error(plain[0], `at most ${MOST_ELEMENTS} spans`);
+  if ((more.nrElements ?? 0) > 0 && spans.length === 0)
+    throw reader.error(last, "a span for the elements of the vector, then the advice");
+  return {
+    verb: "process-madvise",
+    target,
+    spans,
+    advice,
+    ...raw,
+    ...more,
+    flags: more.flags ?? 0,
+  };
+}
+
+function readTarget(reader: LineReader, names: ScenarioNames): ProcessMadvise["target"] {
+  const word = reader.take("a process by name, or pidfd=self");
+  const found = keyOf(word);
+  if (found === undefined) return { process: names.processOf(names.use(reader, "task", word)) };
+  const pidfd = PIDFD_WORDS.find((known) => word.text === `pidfd=${known}`);
+  if (pidfd === undefined)
+    throw reader.error(word, `pidfd= and one of ${PIDFD_WORDS.join(", ")}`, found.offset);
+  return { pidfd };
+}
+
+function readKhugepaged({ reader }: LineContext): Action {
+  const word = reader.take("passes=N");
+  const found = keyOf(word);
+  if (found?.key !== "passes") throw reader.error(word, "passes=N");
+  return { verb: "khugepaged", nrPasses: integerOf(reader, word, 1, 1000, found.offset) };
 }
 
 /** The next word, taken, unless the line ends or the result follows. */
@@ -348,7 +444,7 @@ function readKnob({ reader }: LineContext): Action {
 
 /** A value that the file would refuse must be meant so: the line says what it gives. */
 function checkKnobValue(
-  reader: LineReader,
+  { reader, on }: LineContext,
   action: Extract<Action, { verb: "knob" }>,
   verb: Word,
   wanted: Wanted | undefined,
@@ -357,6 +453,7 @@ function checkKnobValue(
   const at = reader.text.indexOf(action.name, verb.column + verb.text.length);
   const word = { text: `${action.name}=${action.value}`, column: at };
   reader.within(word, 0, () => checkKnob(action.name, action.value.replace(/\n$/, ""), ""));
+  if (on === "both" && PARKED_KNOBS.has(action.name)) throw reader.error(word, PARKED_WANTED);
 }
 
 function readMemcg({ reader, names }: LineContext): Action {

@@ -31,6 +31,13 @@ brk 0x123
 write heap[0]
 madvise R HUGEPAGE
 madvise R[3] 99 -> EINVAL
+madvise R COLLAPSE offset=1 -> EINVAL
+madvise R COLLAPSE length=-4k -> EINVAL
+madvise R COLLAPSE length=100
+process-madvise main R S[0..8] COLLAPSE -> 2130000
+process-madvise pidfd=self R 14 flags=1 vlen=3 offset=5 length=-1 vector=unreadable -> ?
+process-madvise pidfd=kernel-thread COLLAPSE -> 0
+khugepaged passes=3
 read R[0..512 by 16]
 write R[3] -> SIGSEGV
 read R -> SIGBUS
@@ -94,6 +101,10 @@ expect faults minor=3 major=0
 expect counters thp_split_pmd=1 nr_anon_transparent_hugepages=-1 2048kB/split=1
 expect counters none
 expect knob thp.enabled=always
+expect trace none
+expect D: trace isolate,collapse,scan_pmd
+expect trace scan_pmd
+expect trace scan_pmd status=succeeded none_or_zero=3..5 count=2
 `;
 
 /** Without what depends on the text: lines, columns, the file. */
@@ -178,6 +189,50 @@ describe("a mistake is answered with its place, what was found and what was expe
       'found "EINVL", expected an errno name, a number or ?; did you mean EINVAL? @ EINVL',
     ],
     ["read R -> EINVAL", 'found "EINVAL", expected SIGSEGV, SIGBUS or ? @ EINVAL'],
+    [
+      "madvise R COLLAPSE offset=4096",
+      'found "4096", expected a whole number from 0 to 4095 @ 4096',
+    ],
+    [
+      "madvise R COLLAPSE lenght=1",
+      'found "lenght=1", expected offset=BYTES or length=BYTES, each once @ lenght=1',
+    ],
+    [
+      "process-madvise pidfd=slef R COLLAPSE",
+      'found "pidfd=slef", expected pidfd= and one of self, bad, zombie, reaped, kernel-thread @ slef R COLLAPSE',
+    ],
+    [
+      "process-madvise D R COLLAPSE",
+      'found "D", expected a process or thread by name (main, C); did you mean C? @ D R COLLAPSE',
+    ],
+    ["process-madvise C", "found the end of the line, expected an advice such as COLLAPSE @ "],
+    ["process-madvise C R", 'found "R", expected an advice such as HUGEPAGE, or its number @ R'],
+    [
+      "process-madvise C COLLAPSE vlen=1",
+      'found "COLLAPSE", expected a span for the elements of the vector, then the advice @ COLLAPSE vlen=1',
+    ],
+    [
+      "process-madvise C R COLLAPSE flag=1",
+      'found "flag=1", expected flags=, vlen=, offset=, length= or vector=unreadable; did you mean flags? @ flag=1',
+    ],
+    ["khugepaged", "found the end of the line, expected passes=N @ "],
+    ["khugepaged passes=0", 'found "0", expected a whole number from 1 to 1000 @ 0'],
+    [
+      "knob khugepaged.scan_sleep_millisecs=10",
+      'found "khugepaged.scan_sleep_millisecs=10", expected `khugepaged passes=N` instead: the daemon sleeps but for that @ khugepaged.scan_sleep_millisecs=10',
+    ],
+    [
+      "expect trace scan_pdm",
+      'found "scan_pdm", expected an event; did you mean scan_pmd? @ scan_pdm',
+    ],
+    [
+      "expect trace isolate,collapse count=1",
+      'found "count=1", expected the end of the line @ count=1',
+    ],
+    [
+      "expect trace scan_pmd state=failed",
+      'found "state", expected a field of events, or count @ state=failed',
+    ],
     ["mark now", 'found "now", expected the end of the line @ now'],
     ["unmap R now", 'found "now", expected `-> RESULT` or the end of the line @ now'],
     [

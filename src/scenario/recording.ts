@@ -7,7 +7,8 @@
  */
 
 import { UsageError } from "../base/usage-error.ts";
-import type { Backend, StepResult } from "./backend.ts";
+import type { Backend, StepResult, TracedEvent } from "./backend.ts";
+import { eventText } from "./expect.ts";
 import { formatStatement } from "./format.ts";
 import { type ObservationLines, observationLines } from "./observation-text.ts";
 import { type RunResult, resultText, runScenario } from "./run.ts";
@@ -45,11 +46,16 @@ export function recordScenario(scenario: Scenario, backend: Backend): Recorded {
         line: statement.line,
         statement: formatStatement(statement),
         result: resultWithResidency(gave),
-        seen: observationLines(seen),
+        seen: withEvents(observationLines(seen), backend.events() ?? []),
       });
     },
   });
   return { steps, result };
+}
+
+function withEvents(lines: ObservationLines, events: readonly TracedEvent[]): ObservationLines {
+  if (events.length === 0) return lines;
+  return new Map([...lines, ["events", events.map(eventText).join("; ")]]);
 }
 
 function resultWithResidency(result: StepResult): string {

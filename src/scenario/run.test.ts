@@ -90,6 +90,7 @@ function altered(
       return at === line && change.sight ? change.sight(seen) : seen;
     },
     peek: (actor, span) => model.peek(actor, span),
+    events: () => [],
     readKnob: (name) => model.readKnob(name),
     end: () => model.end(),
   };

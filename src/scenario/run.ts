@@ -8,9 +8,9 @@
 
 import { errnoName, errnoNamed } from "../base/errno.ts";
 import { MADV } from "../syscall/madvise.ts";
-import { type Backend, CannotDo, type StepResult } from "./backend.ts";
+import { type Backend, CannotDo, type StepResult, type TracedEvent } from "./backend.ts";
 import { compareObservations, type Difference } from "./compare.ts";
-import { checkExpectation } from "./expect.ts";
+import { checkExpectation, eventText } from "./expect.ts";
 import { MAIN } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Expectation, Scenario, Statement, Step, Wanted } from "./syntax.ts";
@@ -176,6 +176,7 @@ class Run {
       differences.push({ what: "result", left: texts[0], right: texts[1] });
     if (residents[0] !== residents[1])
       differences.push({ what: "mincore", left: residents[0], right: residents[1] });
+    differences.push(...eventDifferences(left.backend.events(), right.backend.events()));
     differences.push(...compareObservations(left.now(), right.now()));
     if (differences.length === 0) return true;
     const names = this.sides.map(({ backend }) => backend.name).join(" and ");
@@ -219,6 +220,19 @@ class Run {
     if (action.verb === "thread")
       this.processOf.set(action.name, this.processOf.get(actor) ?? actor);
   }
+}
+
+/** The first event that is not the same; nothing if one side cannot tell. */
+function eventDifferences(
+  left: readonly TracedEvent[] | null,
+  right: readonly TracedEvent[] | null,
+): Difference[] {
+  if (left === null || right === null) return [];
+  for (let i = 0; i < Math.max(left.length, right.length); i++) {
+    const [a, b] = [left[i], right[i]].map((event) => (event ? eventText(event) : "no more"));
+    if (a !== b) return [{ what: `event ${i + 1}`, left: a, right: b }];
+  }
+  return [];
 }
 
 function isWanted(result: StepResult, wanted: Wanted): boolean {

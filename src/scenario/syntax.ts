@@ -42,7 +42,16 @@ export type Action =
       readonly flags: readonly ("inplace" | "dontunmap" | "anywhere")[];
     }
   | { readonly verb: "brk"; readonly sizeBytes: number }
-  | { readonly verb: "madvise"; readonly span: Span; readonly advice: number }
+  | {
+      readonly verb: "madvise";
+      readonly span: Span;
+      readonly advice: number;
+      /** The raw call: bytes added to the start of the span, and a length that is not that of the span. */
+      readonly offsetBytes?: number;
+      readonly lengthBytes?: number;
+    }
+  | ProcessMadvise
+  | { readonly verb: "khugepaged"; readonly nrPasses: number }
   | { readonly verb: "read" | "write"; readonly span: Span }
   | { readonly verb: "mlockall"; readonly flags: readonly ("current" | "future" | "onfault")[] }
   | { readonly verb: "munlockall" | "exit" | "swapon" | "swapoff" | "drop-caches" | "mark" }
@@ -67,6 +76,29 @@ export type Action =
   | { readonly verb: "defragment" }
   | { readonly verb: "shrink"; readonly nr: number }
   | { readonly verb: "poison" | "soft-offline"; readonly span: Span };
+
+/** Whom process_madvise names by its pidfd. */
+export const PIDFD_WORDS = ["self", "bad", "zombie", "reaped", "kernel-thread"] as const;
+
+export interface ProcessMadvise {
+  readonly verb: "process-madvise";
+  /** A process of the scenario, or a word for something else. */
+  readonly target: { readonly process: string } | { readonly pidfd: (typeof PIDFD_WORDS)[number] };
+  /** Elements of the vector. */
+  readonly spans: readonly Span[];
+  readonly advice: number;
+  readonly flags: number;
+  /** Number of elements as the call gives it; those behind the spans repeat the last. */
+  readonly nrElements?: number;
+  /** Of every element: bytes added to its start, and its length. */
+  readonly offsetBytes?: number;
+  readonly lengthBytes?: number;
+  /** The call gives an address where there is no vector. */
+  readonly isUnreadable?: true;
+}
+
+/** Most elements that a vector can be said to have: one more than Linux takes. */
+export const MOST_ELEMENTS = 1025;
 
 export const MAP_FLAGS = [
   "shared",
@@ -108,7 +140,9 @@ export type Subject =
   | { readonly kind: "span"; readonly span: Span; readonly state?: string }
   /** The VMAs that begin in the span. */
   | { readonly kind: "smaps"; readonly span: Span }
-  | { readonly kind: "status" | "faults" | "counters" | "knob" };
+  | { readonly kind: "status" | "faults" | "counters" | "knob" }
+  /** `events`: names of exactly the events there were, in order; else the conditions are on those of the one name. */
+  | { readonly kind: "trace"; readonly events: readonly string[]; readonly isExact: boolean };
 
 export interface Expectation {
   readonly line: number;
