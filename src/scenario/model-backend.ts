@@ -24,6 +24,7 @@ import {
   type TracedEvent,
 } from "./backend.ts";
 import { addressesOf, createLayout } from "./layout.ts";
+import { EventLog } from "./model-events.ts";
 import type { ModelState } from "./model-state.ts";
 import { carryOut } from "./model-verbs.ts";
 import { MAIN } from "./names.ts";
@@ -80,6 +81,7 @@ class Model implements ModelBackend {
 
   step(statement: Statement): StepResult {
     const { state } = this;
+    state.eventLog.clear();
     const result = carryOut(state, statement);
     this.nrSteps++;
     const { checkEvery } = this.options;
@@ -110,9 +112,10 @@ class Model implements ModelBackend {
     return seen;
   }
 
-  /** Not emitted yet. */
-  events(): readonly TracedEvent[] | null {
-    return null;
+  events(): readonly TracedEvent[] {
+    const { processes, eventLog } = this.state;
+    const names = new Map([...processes].map(([name, { mm }]) => [mm.id, name]));
+    return eventLog.events((mmId) => names.get(mmId) ?? "");
   }
 
   readKnob(name: string): string {
@@ -139,6 +142,8 @@ function startModel(header: Header): ModelState {
     memoryFailure: machine.hasMemoryFailure ? "on" : "off",
     randomizeAddresses: false,
   });
+  const eventLog = new EventLog(profile);
+  m.events = eventLog;
   for (const [name, value] of START_KNOBS) writeKnob(m, name, value); // one that is missing has no effect
   for (const { name, value } of header.knobs)
     if (writeKnob(m, name, value) === -ENOENT)
@@ -163,6 +168,7 @@ function startModel(header: Header): ModelState {
     extra: new Map(),
     nextTag: 1,
     observer: createObserver(m),
+    eventLog,
   };
 }
 

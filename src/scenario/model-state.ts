@@ -8,6 +8,7 @@ import type { Machine } from "../machine/machine.ts";
 import type { Snapshot } from "../machine/snapshot.ts";
 import type { Mm } from "../mm/state.ts";
 import type { Layout } from "./layout.ts";
+import type { EventLog } from "./model-events.ts";
 import type { StartedStatement } from "./model-operations.ts";
 import type { Observer } from "./observe-model.ts";
 import type { Shadow } from "./shadow.ts";
@@ -50,6 +51,7 @@ export interface ModelState {
   /** Value that the next write stores. */
   nextTag: number;
   readonly observer: Observer;
+  readonly eventLog: EventLog;
 }
 
 export interface SavedState {
