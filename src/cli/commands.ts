@@ -36,6 +36,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./run.ts")).registerRun,
   },
   {
+    name: "explore",
+    summary: "all orders in which the tasks of a scenario can run",
+    load: async () => (await import("./explore.ts")).registerExplore,
+  },
+  {
     name: "verify",
     summary: "the library of scenarios against what the kernel showed",
     load: async () => (await import("./verify.ts")).registerVerify,

@@ -125,3 +125,37 @@ describe("fuzz", () => {
     expect(readFileSync(join(folder, "good.scn"), "utf8")).toBe(GOOD);
   });
 });
+
+describe("explore", () => {
+  const TASKS = "scenario: two writes\nmap R 2p\ntask A: write R[0]\ntask B: write R[1]\n";
+
+  test("all orders, their outcomes, and the schedule of what is wrong", () => {
+    const wrong = `${TASKS}always R[1] none if A -> 0\n`;
+    const { status, stdout } = hugelab(["explore", "-"], wrong);
+    expect(status).toBe(1);
+    expect(stdout).toContain("all 6 orders of 2 tasks");
+    expect(stdout).toContain("stdin:5: expected none, found R[1] small");
+    const schedule = /--replay "([^"]*)"/.exec(stdout)![1];
+    const again = hugelab(["explore", "-", "--replay", schedule], wrong);
+    expect([again.status, again.stdout.split("\n").length]).toEqual([1, 12]);
+    expect(hugelab(["explore", "-"], TASKS).status).toBe(0);
+  });
+
+  test("--json is one document", () => {
+    const { status, stdout } = hugelab(["explore", "-", "--json", "--samples", "5"], TASKS);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      schema: "hugelab.explore",
+      files: [{ tasks: ["A", "B"], nrSamples: 5, nrExecuted: 5, findings: [] }],
+    });
+  });
+
+  test("what it may not be asked for", () => {
+    expect(hugelab(["explore"]).status).toBe(2);
+    expect(hugelab(["explore", "good.scn"]).stderr).toContain("no tasks");
+    expect(hugelab(["explore", "-", "--replay", "A C"], TASKS).stderr).toContain(
+      "tasks by name (A, B)",
+    );
+    expect(hugelab(["explore", "-", "--check", "never"], TASKS).status).toBe(2);
+  });
+});

@@ -7,6 +7,7 @@ import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { shrinkPhases } from "../huge/deferred-split-phases.ts";
 import { dropCachesPhases } from "../huge/drop-caches-phases.ts";
+import { splitPagePhases } from "../huge/split-page-phases.ts";
 import { splitPhases } from "../huge/split-phases.ts";
 import { memoryFailurePhases } from "../reclaim/memory-failure-phases.ts";
 import { migratePhases } from "../reclaim/migrate-phases.ts";
@@ -16,6 +17,7 @@ import type { PhaseTables } from "../sched/state.ts";
 export const PHASE_TABLES: PhaseTables = {
   [hugeFaultPhases.name]: hugeFaultPhases,
   [splitPhases.name]: splitPhases,
+  [splitPagePhases.name]: splitPagePhases,
   [shrinkPhases.name]: shrinkPhases,
   [dropCachesPhases.name]: dropCachesPhases,
   [migratePhases.name]: migratePhases,

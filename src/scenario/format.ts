@@ -11,21 +11,55 @@ import { DEFAULT_HEADER } from "./parse-header.ts";
 import { adviceName } from "./parse-values.ts";
 import type {
   Action,
+  Claim,
   Condition,
   Expectation,
+  Exploration,
   Header,
   ProcessMadvise,
   Scenario,
   Span,
   Statement,
   Step,
+  TaskResult,
   WantedValue,
 } from "./syntax.ts";
 
 /** The file's text: header, an empty line, one step a line. */
-export function formatScenario(scenario: Pick<Scenario, "header" | "steps">): string {
+export function formatScenario(
+  scenario: Pick<Scenario, "header" | "steps" | "exploration">,
+): string {
   const lines = [...headerLines(scenario.header), "", ...scenario.steps.map(formatStep)];
+  if (scenario.exploration !== undefined) lines.push("", ...explorationLines(scenario.exploration));
   return `${lines.join("\n")}\n`;
+}
+
+function explorationLines({ tasks, claims }: Exploration): string[] {
+  const ofTasks = tasks.flatMap(({ name, statements }) =>
+    statements.map(({ statement, wanted }) => {
+      const either = wanted.length > 0 ? ` -> ${wanted.join("|")}` : "";
+      return `task ${name}: ${formatStatement(statement)}${either}`;
+    }),
+  );
+  return [...ofTasks, ...claims.map(formatClaim)];
+}
+
+/** "always R[0] huge if A -> 0". */
+export function formatClaim({ kind, what, given }: Claim): string {
+  const claim =
+    what.kind === "results"
+      ? formatResults(what.results)
+      : formatExpectation(what.expectation).slice("expect ".length);
+  return words(kind, claim, given.length > 0 ? `if ${formatResults(given)}` : undefined);
+}
+
+function formatResults(results: readonly TaskResult[]): string {
+  return results
+    .map(({ task, index, wanted }) => {
+      const which = index < 0 ? task : `${task}.${index + 1}`;
+      return `${which} -> ${wanted.join("|")}`;
+    })
+    .join(" ");
 }
 
 export function formatStep(step: Step): string {
@@ -149,6 +183,11 @@ function formatAction(action: Action): string {
         `fail ${action.what}`,
         action.what === "alloc" ? `order=${action.order}` : undefined,
         `count=${action.count}`,
+      );
+    case "split":
+      return words(
+        `split ${formatSpan(action.span)}`,
+        action.order > 0 ? `order=${action.order}` : undefined,
       );
     case "fragment":
       return `fragment order=${action.order}`;

@@ -88,7 +88,8 @@ function hasHeldTask(state: ModelState, mm: ModelProcess["mm"]): boolean {
   return [...state.holds.values()].some(({ task }) => taskOf(state.m, task).mmId === mm.id);
 }
 
-function locksWanted(state: ModelState, mm: ModelProcess["mm"], action: Action) {
+/** The locks that the statement takes as a plain call. */
+export function locksWanted(state: ModelState, mm: ModelProcess["mm"], action: Action) {
   const span = "span" in action ? addressesOf(state.layout, action.span) : null;
   const [start, end]: [Addr, Addr] = span === null ? [0, 2 ** 47] : [span.start, span.end];
   switch (action.verb) {

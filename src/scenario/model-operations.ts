@@ -11,6 +11,7 @@ import { isAccessible, translateToPfn } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
 import { beginShrink } from "../huge/deferred-split-phases.ts";
 import { beginDropCaches } from "../huge/drop-caches-phases.ts";
+import { beginSplitPage } from "../huge/split-page-phases.ts";
 import { beginFailure, beginOffline } from "../reclaim/memory-failure.ts";
 import { listPhases } from "../sched/phase-table.ts";
 import { findOperation } from "../sched/runner.ts";
@@ -74,6 +75,13 @@ const STARTERS: { readonly [V in Verb]?: Starter<V> } = {
     },
     end: (_state, _process, _action, result) => result,
   },
+  split: {
+    begin: ({ m, layout }, { mm }, { span, order }, task) => {
+      const { start } = addressesOf(layout, span);
+      return beginSplitPage(m, task, mm, regionOf(start), pteIndexOf(start), order);
+    },
+    end: (_state, _process, _action, result) => result,
+  },
   shrink: {
     begin: ({ m }, _process, { nr }, task) => {
       const queues = [...m.deferredLength.keys()].filter((queue) => m.deferredLength[queue] > 0);
@@ -97,22 +105,37 @@ export const OPERATION_VERBS = Object.keys(STARTERS) as readonly Verb[];
  * no phase table does it, or it is refused at once.
  */
 export function startStatement(state: ModelState, statement: Statement): StartedStatement | null {
-  const { action, actor } = statement;
-  const starter = starterOf(action);
+  const { actor } = statement;
+  const task = createTask(state.m, actor, processOf(state, actor).mm.id);
+  const started = startIn(state, statement, task.id);
+  if (started === null) endTask(state.m, task.id);
+  return started;
+}
+
+/** The same for a task that there is, and that goes on afterwards. */
+export function startIn(
+  state: ModelState,
+  statement: Statement,
+  task: number,
+): StartedStatement | null {
+  const starter = starterOf(statement.action);
   if (starter === null) return null;
-  const process = processOf(state, actor);
-  const task = createTask(state.m, actor, process.mm.id);
-  const operation = starter.begin(state, process, action, task.id);
-  if (operation !== null) return { statement, task: task.id, operation: operation.id };
-  endTask(state.m, task.id);
-  return null;
+  const process = processOf(state, statement.actor);
+  const operation = starter.begin(state, process, statement.action, task);
+  return operation === null ? null : { statement, task, operation: operation.id };
 }
 
 /** The operation is over: its task ends. "again" as in Starter. */
 export function endStatement(state: ModelState, started: StartedStatement): StepResult | "again" {
+  const result = resultIn(state, started);
+  endTask(state.m, started.task);
+  return result;
+}
+
+/** The same of a task that goes on. */
+export function resultIn(state: ModelState, started: StartedStatement): StepResult | "again" {
   const { action, actor } = started.statement;
   const { result } = taskOf(state.m, started.task);
-  endTask(state.m, started.task);
   const value = starterOf(action)!.end(state, processOf(state, actor), action, result);
   return value === "again" ? value : { kind: "value", value };
 }

@@ -11,6 +11,7 @@ import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kind
 import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import { dropSlab } from "../huge/shrinkers.ts";
+import { splitPage } from "../huge/split-page-phases.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "../machine/access.ts";
 import { exitProcess, forkProcess } from "../machine/process.ts";
 import { restore, snapshot } from "../machine/snapshot.ts";
@@ -143,6 +144,10 @@ function carryOutOnMachine(
       return memoryFailure(state, process, action.span, MADV.HWPOISON);
     case "soft-offline":
       return memoryFailure(state, process, action.span, MADV.SOFT_OFFLINE);
+    case "split": {
+      const { start } = addressesOf(state.layout, action.span);
+      return splitPage(state.m, process.mm, regionOf(start), pteIndexOf(start), action.order);
+    }
     case "shrink":
       return shrinkQueues(state, action.nr);
     case "fragment":

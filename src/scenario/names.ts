@@ -11,13 +11,18 @@ import type { LineReader, Word } from "./parse-line.ts";
 export const MAIN = "main";
 export const NAME = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
 /** Words that cannot be names, because a line would read as something else. */
-const RESERVED = new Set(["expect", "status", "faults", "counters", "knob", "trace", "seek", HEAP]);
+const RESERVED = new Set([
+  ...["expect", "status", "faults", "counters", "knob", "trace", "seek", HEAP],
+  ...["task", "always", "sometimes", "never", "if"],
+]);
 const MOST_OF_A_KIND = 1000;
 
-export type NameKind = "task" | "range" | "pin" | "memcg" | "snapshot";
+/** A "task" is a process or a thread; a "script" is what the explorer runs beside others. */
+export type NameKind = "task" | "script" | "range" | "pin" | "memcg" | "snapshot";
 
 const KIND_WORDS: Readonly<Record<NameKind, string>> = {
   task: "process or thread",
+  script: "task to be explored",
   range: "range",
   pin: "pin",
   memcg: "memory cgroup",
@@ -37,6 +42,7 @@ type Table = Map<string, Entry>;
 export class ScenarioNames {
   private tables: Record<NameKind, Table> = {
     task: new Map([[MAIN, { line: 0, processOf: MAIN, endLine: 0 }]]),
+    script: new Map(),
     range: new Map(),
     pin: new Map(),
     memcg: new Map(),
@@ -156,6 +162,7 @@ function copied(tables: Record<NameKind, Table>): Record<NameKind, Table> {
     new Map([...table].map(([name, entry]) => [name, { ...entry }]));
   return {
     task: copy(tables.task),
+    script: copy(tables.script),
     range: copy(tables.range),
     pin: copy(tables.pin),
     memcg: copy(tables.memcg),

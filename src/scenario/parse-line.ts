@@ -75,6 +75,11 @@ export class LineReader {
     return this.words[this.next];
   }
 
+  /** The words that are left, without taking them. */
+  rest(): readonly Word[] {
+    return this.words.slice(this.next);
+  }
+
   /** Takes the next word; `wanted` says what it should be if there is none. */
   take(wanted: string): Word {
     const word = this.words[this.next];

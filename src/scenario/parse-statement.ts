@@ -136,6 +136,7 @@ const VERBS: Readonly<Record<Verb, VerbRule>> = {
   snapshot: { read: readSnapshot, gives: "none", isModelOnly: true },
   restore: { read: readRestore, gives: "none", isModelOnly: true },
   shrink: { read: readShrink, gives: "none", isModelOnly: true },
+  split: { read: readSplit, gives: "result", isModelOnly: true },
   poison: { read: spanOnly("poison"), gives: "result", isModelOnly: true },
   "soft-offline": { read: spanOnly("soft-offline"), gives: "result", isModelOnly: true },
 };
@@ -513,6 +514,18 @@ function readOrder(reader: LineReader, low: number): number {
   const found = keyOf(word);
   if (found?.key !== "order") throw reader.error(word, "order=N");
   return integerOf(reader, word, low, 10, found.offset);
+}
+
+/** One page, whose folio is split. */
+function readSplit({ reader, names }: LineContext): Action {
+  const word = reader.peek();
+  const span = readSpan(reader, names);
+  if (span.end !== span.first + 1) throw reader.error(word!, "one page such as R[0]");
+  const option = nextOption(reader);
+  if (option === undefined) return { verb: "split", span, order: 0 };
+  const found = keyOf(option);
+  if (found?.key !== "order") throw reader.error(option, "order=N");
+  return { verb: "split", span, order: integerOf(reader, option, 0, 8, found.offset) };
 }
 
 function readSnapshot({ reader, names }: LineContext): Action {

@@ -8,6 +8,7 @@
 import { UsageError } from "../base/usage-error.ts";
 import { MAIN, ScenarioNames } from "./names.ts";
 import { readExpectation } from "./parse-expect.ts";
+import { ExplorationReader } from "./parse-explore.ts";
 import { HEADER_WORDS, HeaderReader } from "./parse-header.ts";
 import { LineReader } from "./parse-line.ts";
 import { readStatement } from "./parse-statement.ts";
@@ -34,6 +35,7 @@ class Parser {
   private header: Header | undefined;
   private readonly names = new ScenarioNames();
   private readonly steps: Step[] = [];
+  private exploration: ExplorationReader | undefined;
 
   constructor(file: string) {
     this.file = file;
@@ -58,6 +60,12 @@ class Parser {
     }
     this.header ??= this.headerReader.finish(reader);
     const { header, names } = this;
+    this.exploration ??= new ExplorationReader(names, header.on);
+    if (label === undefined && this.exploration.take(reader)) return;
+    if (this.exploration.hasTasks) {
+      const first = label ?? reader.take("");
+      throw reader.error(first, "a task, or always, sometimes, never: tasks come last");
+    }
     if (label === undefined && reader.takeIf("expect")) {
       const context = { reader, names, on: header.on, actor: MAIN };
       this.steps.push({ kind: "expect", expectation: readExpectation(context) });
@@ -71,6 +79,8 @@ class Parser {
   finish(lines: readonly string[]): Scenario {
     const last = new LineReader(this.file, lines.length, "");
     const header = this.header ?? this.headerReader.finish(last);
-    return { file: this.file, text: lines, header, steps: this.steps };
+    const scenario = { file: this.file, text: lines, header, steps: this.steps };
+    const exploration = this.exploration?.finish();
+    return exploration === undefined ? scenario : { ...scenario, exploration };
   }
 }

@@ -13,7 +13,15 @@ import { compareObservations, type Difference } from "./compare.ts";
 import { checkExpectation, eventText } from "./expect.ts";
 import { MAIN } from "./names.ts";
 import type { Observation } from "./observation.ts";
-import type { Expectation, Scenario, Statement, Step, Wanted } from "./syntax.ts";
+import type {
+  Expectation,
+  Exploration,
+  Scenario,
+  Statement,
+  Step,
+  TaskResult,
+  Wanted,
+} from "./syntax.ts";
 
 /** Something that is not as it should be. */
 export interface Finding {
@@ -36,7 +44,7 @@ export interface RunResult {
 /** What follows a run step by step. */
 export interface RunOptions {
   /** Called when all steps are done or one has failed, before the back end ends: dumps look at it then. */
-  readonly atEnd?: () => void;
+  readonly atEnd?: (findings: readonly Finding[]) => void;
   /** Called after every statement with what can be seen; asking for it costs an observation a statement. */
   readonly afterStatement?: (statement: Statement, result: StepResult, seen: Observation) => void;
 }
@@ -70,9 +78,11 @@ function runOn(scenario: Scenario, backends: readonly Backend[], options: RunOpt
       backends.map((backend) => new Side(backend)),
       options,
     );
-    for (const step of scenario.steps) if (!run.step(step)) break;
-    options.atEnd?.();
-    return run.result();
+    const isWhole = scenario.steps.every((step) => run.step(step));
+    if (isWhole && scenario.exploration !== undefined) run.explored(scenario.exploration);
+    const result = run.result();
+    options.atEnd?.(result.findings);
+    return result;
   } finally {
     for (const backend of begun) backend.end();
   }
@@ -142,7 +152,36 @@ class Run {
     }
   }
 
-  private statement(statement: Statement): boolean {
+  /** One schedule of the tasks: one after the other. What is claimed of every end must hold of this one. */
+  explored({ tasks, claims }: Exploration): void {
+    this.mark();
+    const results = new Map<string, readonly StepResult[]>();
+    for (const { name, statements } of tasks) {
+      const ofTask: StepResult[] = [];
+      results.set(name, ofTask);
+      for (const { statement, wanted } of statements) {
+        const either = wanted.length > 0 ? wanted : [statement.wanted ?? "success"];
+        if (!this.statement(statement, either, (result) => ofTask.push(result))) return;
+      }
+    }
+    for (const { kind, what, given } of claims) {
+      const isMeant = kind === "always" && given.every((one) => gaveResult(results, one));
+      if (isMeant && what.kind === "state") this.expectation(what.expectation);
+    }
+  }
+
+  private mark(): void {
+    for (const side of this.sides) {
+      side.forget();
+      side.marked = side.now();
+    }
+  }
+
+  private statement(
+    statement: Statement,
+    either: readonly Wanted[] = [this.wantedOf(statement)],
+    note: (result: StepResult) => void = () => {},
+  ): boolean {
     this.nrStatements++;
     const results = this.sides.map((side) => {
       side.forget();
@@ -152,12 +191,12 @@ class Run {
     if (leavesBatches(statement)) for (const side of this.sides) side.now(true);
     let isRight = true;
     for (const [i, result] of results.entries()) {
-      const wanted = this.wantedOf(statement);
-      if (isWanted(result, wanted)) continue;
+      if (either.some((wanted) => isWanted(result, wanted))) continue;
       isRight = false;
-      this.note(statement.line, String(wanted), resultText(result), this.sides[i]);
+      this.note(statement.line, either.join(" or "), resultText(result), this.sides[i]);
     }
     if (!isRight || !this.agree(statement, results)) return false;
+    note(results[0]);
     if (statement.action.verb === "mark") for (const side of this.sides) side.marked = side.now();
     this.options.afterStatement?.(statement, results[0], this.sides[0].now());
     return true;
@@ -235,7 +274,17 @@ function eventDifferences(
   return [];
 }
 
-function isWanted(result: StepResult, wanted: Wanted): boolean {
+/** True if the statement of a task that is meant gave one of the results. */
+function gaveResult(
+  results: ReadonlyMap<string, readonly StepResult[]>,
+  { task, index, wanted }: TaskResult,
+): boolean {
+  const result = results.get(task)?.at(index);
+  return result !== undefined && wanted.some((one) => isWanted(result, one));
+}
+
+/** True if the statement gave what its line says. Contents that were read wrongly are never wanted. */
+export function isWanted(result: StepResult, wanted: Wanted): boolean {
   if (result.kind === "wrongContents") return false;
   if (wanted === "?") return true;
   if (result.kind === "signal") return result.signal === wanted;

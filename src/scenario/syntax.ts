@@ -75,7 +75,8 @@ export type Action =
   | { readonly verb: "fragment"; readonly order: number }
   | { readonly verb: "defragment" }
   | { readonly verb: "shrink"; readonly nr: number }
-  | { readonly verb: "poison" | "soft-offline"; readonly span: Span };
+  | { readonly verb: "poison" | "soft-offline"; readonly span: Span }
+  | { readonly verb: "split"; readonly span: Span; readonly order: number };
 
 /** Whom process_madvise names by its pidfd. */
 export const PIDFD_WORDS = ["self", "bad", "zombie", "reaped", "kernel-thread"] as const;
@@ -173,6 +174,46 @@ export interface Header {
   readonly swapBytes: number;
 }
 
+/** What must hold at the end of every schedule, of at least one, or of none. */
+export type ClaimKind = "always" | "sometimes" | "never";
+
+/** The result of one statement of a task; of several given, one must be it. */
+export interface TaskResult {
+  readonly task: string;
+  /** Which of the task's statements, from 0; -1: the last. */
+  readonly index: number;
+  readonly wanted: readonly Wanted[];
+}
+
+/** A line `always ...`, `sometimes ...` or `never ...`: a state, or results, at the ends where all of `given` came out. */
+export interface Claim {
+  readonly line: number;
+  readonly kind: ClaimKind;
+  readonly what:
+    | { readonly kind: "state"; readonly expectation: Expectation }
+    | { readonly kind: "results"; readonly results: readonly TaskResult[] };
+  readonly given: readonly TaskResult[];
+}
+
+/** One statement of a task, and the results it may have; none named: success. */
+export interface TaskStatement {
+  readonly statement: Statement;
+  readonly wanted: readonly Wanted[];
+}
+
+/** What a task does, one statement after the other. */
+export interface TaskScript {
+  readonly name: string;
+  readonly statements: readonly TaskStatement[];
+}
+
+/** Tasks that go on side by side after the steps, in any order, and what is claimed of the ends. */
+export interface Exploration {
+  /** In the order of their first lines. */
+  readonly tasks: readonly TaskScript[];
+  readonly claims: readonly Claim[];
+}
+
 export interface Scenario {
   /** As given on the command line. */
   readonly file: string;
@@ -180,4 +221,6 @@ export interface Scenario {
   readonly text: readonly string[];
   readonly header: Header;
   readonly steps: readonly Step[];
+  /** Absent: the scenario is one sequence. */
+  readonly exploration?: Exploration;
 }

@@ -143,6 +143,28 @@ export function stepOperation(m: SchedState, id: number): StepResult {
   return op.id === id ? "done" : "ran";
 }
 
+/**
+ * True if a step of `id` would do something: its next phase can run, or take the first of the locks that it still lacks. Nothing
+ * is changed.
+ */
+export function canStep(m: SchedState, id: number): boolean {
+  const op = innermostOf(m, id);
+  if (op === null) return false;
+  const table = m.phaseTables[op.table];
+  for (const { name, mode } of table.needs[op.phase]) {
+    const lock = table.lockId(op, name);
+    if (lockHolder(m, name, lock, mode, op.task) !== null) return false;
+    if (!isHeldBy(m, op.task, name, lock)) return true;
+  }
+  return true;
+}
+
+function isHeldBy(m: SchedState, task: number, name: LockName, id: number): boolean {
+  for (const held of m.sched.locks)
+    if (held.task === task && held.name === name && held.id === id) return true;
+  return false;
+}
+
 /** Takes the locks of the phase that are not held yet; those of the phase before that it does not name are dropped first. */
 function takeNeeds(
   m: SchedState,
