@@ -15,7 +15,7 @@ import type { World } from "../sched/explorer.ts";
 import { isLocked } from "../sched/locks.ts";
 import type { StepResult } from "./backend.ts";
 import { CannotDo } from "./backend.ts";
-import { checkExpectation, type Mismatch } from "./expect.ts";
+import { checkExpectation, eventText, type Mismatch } from "./expect.ts";
 import {
   canStep,
   createTasks,
@@ -97,7 +97,9 @@ export class ScenarioWorld implements World<Checkpoint> {
     const { state } = backend;
     this.tasks = createTasks(state, exploration.tasks);
     const { m } = state;
-    const fixed = [m.profile, m.phaseTables, m.events, m.reclaim, m.mmuNotifier];
+    // Events of the tasks are told at the end: they are part of the state.
+    state.eventLog.clear();
+    const fixed = [m.profile, m.phaseTables, m.reclaim, m.mmuNotifier];
     const statements = exploration.tasks.flatMap((task) =>
       task.statements.map(({ statement }) => statement),
     );
@@ -162,7 +164,9 @@ export class ScenarioWorld implements World<Checkpoint> {
   private outcomeNow(schedule: Schedule): number {
     const isDeadlock = this.tasks.some((task) => !isOver(this.state, task));
     const now = this.backend.observe({ isDrained: false });
-    const lines = observationLines(this.sinceMark(now));
+    const lines = new Map(observationLines(this.sinceMark(now)));
+    const events = this.backend.events() ?? [];
+    if (events.length > 0) lines.set("trace", events.map(eventText).join("; "));
     const results = this.tasks.map(({ progress }) => progress.results.map(resultText));
     const text = JSON.stringify([isDeadlock, results, [...lines]]);
     let number = this.outcomeOfText.get(text);

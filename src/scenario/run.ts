@@ -166,7 +166,9 @@ class Run {
     }
     for (const { kind, what, given } of claims) {
       const isMeant = kind === "always" && given.every((one) => gaveResult(results, one));
-      if (isMeant && what.kind === "state") this.expectation(what.expectation);
+      // Events are those of the last statement here.
+      const isState = what.kind === "state" && what.expectation.subject.kind !== "trace";
+      if (isMeant && isState) this.expectation(what.expectation);
     }
   }
 
