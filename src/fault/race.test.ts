@@ -110,7 +110,7 @@ test("ANON-062 the steps of a huge fault come in this order: each failure leaves
     const vma = t.vma(range);
     return {
       anonVma: vma.anonVma !== null,
-      khugepaged: t.m.khugepagedMms.includes(range.mm.id),
+      khugepaged: t.m.khugepaged.mms.includes(range.mm.id),
       usage: range.mm.memcg === 0 ? 0 : t.m.memcgs[range.mm.memcg]!.usage,
       mapped: range.mm.rssAnon,
     };
@@ -150,7 +150,7 @@ test("ANON-062 the steps of a huge fault come in this order: each failure leaves
 
 test("ANON-050 newly advised memory registers its mm with khugepaged, once, if 2 MiB fit and are allowed", () => {
   const t = machine();
-  const registered = () => [...t.m.khugepagedMms];
+  const registered = () => [...t.m.khugepaged.mms];
   t.madvise(t.map({ pages: 511 }), "HUGEPAGE");
   expect(registered()).toEqual([]);
   const range = t.map({ huge: 2 });
@@ -167,7 +167,7 @@ test("ANON-050 newly advised memory registers its mm with khugepaged, once, if 2
 
   const off = machine({ enabled: "never" });
   off.map({ huge: 2, advice: "HUGEPAGE" });
-  expect(off.m.khugepagedMms).toEqual([]);
+  expect(off.m.khugepaged.mms).toEqual([]);
 });
 
 test("ANON-133 page 0 mapped by PMD and by PTE counts both; the others count theirs", () => {

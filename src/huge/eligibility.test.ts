@@ -209,6 +209,6 @@ test("ANON-023 flags that keep khugepaged away do not keep faults from being hug
     t.vma(range).flags |= flag;
     t.write(range);
     expect([t.isHuge(range), mayCollapse(t.m, t.mm, t.vma(range))]).toEqual([true, false]);
-    expect(t.m.khugepagedMms).toEqual([]);
+    expect(t.m.khugepaged.mms).toEqual([]);
   }
 });

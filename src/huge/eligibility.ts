@@ -39,11 +39,11 @@ export function isThpEligible(m: HugeState, mm: Mm, vma: Vma): boolean {
 }
 
 /**
- * True if khugepaged has anything to do in the VMA: 2 MiB are allowed and fit, and it is ordinary memory. Faults do not ask for
- * the last (ANON-023).
+ * True if khugepaged has anything to do in the VMA: 2 MiB are allowed and fit, it is ordinary memory and had a private page.
+ * Faults do not ask for the last two (ANON-023, COLL-090).
  */
 export function mayCollapse(m: HugeState, mm: Mm, vma: Vma): boolean {
-  if ((vma.flags & VM_SPECIAL) !== 0) return false;
+  if ((vma.flags & VM_SPECIAL) !== 0 || vma.anonVma === null) return false;
   const isAllowed = (allowedOrders(m, mm, vma) & (1 << HUGE_ORDER)) !== 0;
   return isAllowed && fitsOrder(vma, vma.end - (PAGE_SIZE << HUGE_ORDER), HUGE_ORDER);
 }

@@ -10,9 +10,9 @@
 import { HUGE_ORDER } from "../base/address.ts";
 import { EACCES, EINVAL, ENOENT, ERANGE, type Err } from "../base/errno.ts";
 import type { Profile } from "../base/profile.ts";
+import { endSleep } from "../mm/khugepaged-list.ts";
 import type { MmState } from "../mm/state.ts";
 import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
-import { recommendMinFreeForThp, resetMinFree } from "../phys/watermarks.ts";
 import {
   decimalDigits,
   defaultKhugepagedKnobs,
@@ -20,6 +20,7 @@ import {
   readKhugepagedKnob,
   storeKhugepagedKnob,
 } from "./khugepaged-knobs.ts";
+import { startOrStopKhugepaged } from "./khugepaged-thread.ts";
 
 export const ENABLED_VALUES = ["always", "madvise", "never"] as const;
 export const DEFRAG_VALUES = ["always", "defer", "defer+madvise", "madvise", "never"] as const;
@@ -78,7 +79,7 @@ export type ThpSupport = "supported" | "unsupported" | "notBuilt";
 
 export interface HugeState extends MmState {
   readonly thpSupport: ThpSupport;
-  /** khugepaged exists: some PMD-size mode is enabled. */
+  /** Some PMD-size mode is enabled: khugepaged exists, or ends as soon as its pass is over. */
   isKhugepagedRunning: boolean;
   readonly knobs: ThpKnobs;
   readonly policy: ThpPolicy;
@@ -122,13 +123,6 @@ export function isPmdEnabled(knobs: ThpKnobs, profile: Profile): boolean {
   if (anon !== "never") return true;
   const shmem = resolve(knobs.shmemSizes[HUGE_ORDER], knobs.shmemEnabled);
   return profile.shmemStartsKhugepaged && shmem !== "never" && shmem !== "deny";
-}
-
-/** After boot and after each accepted write to an `enabled` file, also of the value in force: the daemon and min_free_kbytes. */
-export function startOrStopKhugepaged(m: HugeState): void {
-  m.isKhugepagedRunning = m.thpSupport === "supported" && isPmdEnabled(m.knobs, m.profile);
-  if (m.isKhugepagedRunning) recommendMinFreeForThp(m);
-  else resetMinFree(m);
 }
 
 /** The table of ANON-110. */
@@ -206,6 +200,7 @@ export function writeKnob(m: HugeState, name: string, text: string): Err {
   if (result !== 0) return result;
   Object.assign(m.policy, policyOf(m.knobs));
   if (name.endsWith("enabled")) startOrStopKhugepaged(m);
+  if (name.endsWith("_sleep_millisecs")) endSleep(m); // COLL-006, COLL-007
   return 0;
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { PAGE_SIZE, type Pfn, PTES_PER_REGION } from "../base/address.ts";
+import { NO_MM } from "../mm/khugepaged-list.ts";
 import { ENTRY, isGuard, LEVEL_PTE, NO_TABLE } from "../mm/page-tables.ts";
 import { indexOf } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -30,8 +31,24 @@ export function checkMachine(m: Machine, extra: ExtraReferences = new Map()): st
     migrations: new Map(),
   };
   for (const mm of m.mms) if (mm !== null) checkMm(m, mm, found);
+  checkKhugepaged(m, found);
   checkCounts(m, found, withOperations(m, found, extra));
   return found.problems;
+}
+
+/** Whoever is on khugepaged's list is there once and alive, but for the one at its cursor (COLL-048). */
+function checkKhugepaged(m: Machine, found: Found): void {
+  const { mms, cursorMm } = m.khugepaged;
+  for (const [at, id] of mms.entries()) {
+    if (mms.indexOf(id) !== at) found.problems.push(`mm ${id} is registered twice`);
+    if (m.mms[id] === null && id !== cursorMm)
+      found.problems.push(`mm ${id} is registered and has ended`);
+  }
+  for (const mm of m.mms)
+    if (mm !== null && mm.isKhugepagedCandidate !== mms.includes(mm.id))
+      found.problems.push(`mm ${mm.id} and khugepaged's list disagree about it`);
+  if (cursorMm !== NO_MM && !mms.includes(cursorMm))
+    found.problems.push(`khugepaged's cursor is at mm ${cursorMm}, which is not registered`);
 }
 
 /**

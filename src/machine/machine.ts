@@ -11,14 +11,15 @@ import { assert } from "../base/assert.ts";
 import { PROFILES, type Profile } from "../base/profile.ts";
 import { createRandom, type Random } from "../base/random.ts";
 import { applyBootParameters } from "../huge/boot-parameters.ts";
+import { OFFERS_TO_KHUGEPAGED, startOrStopKhugepaged } from "../huge/khugepaged-thread.ts";
 import {
   defaultKnobs,
   type HugeState,
   policyOf,
-  startOrStopKhugepaged,
   type ThpKnobs,
   type ThpSupport,
 } from "../huge/knobs.ts";
+import { createKhugepaged } from "../mm/khugepaged-list.ts";
 import { createPageTables } from "../mm/page-tables.ts";
 import { createPoison } from "../mm/poison.ts";
 import { allocFolio } from "../phys/alloc.ts";
@@ -102,8 +103,9 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     poison: createPoison(config.memoryFailure === "on"),
     deferredLength: new Int32Array(phys.memcgs.length * config.nrNodes),
     queuesUnderused: true,
-    khugepagedMms: [],
+    khugepaged: createKhugepaged(),
     mmuNotifier: null,
+    vmaObserver: OFFERS_TO_KHUGEPAGED,
     layout: {
       randomize: config.randomizeAddresses,
       stackLimitBytes: config.stackLimitBytes,

@@ -4,6 +4,7 @@
 
 import { collapsePhases } from "../collapse/collapse-phases.ts";
 import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
+import { khugepagedPhases } from "../collapse/khugepaged-phases.ts";
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { shrinkPhases } from "../huge/deferred-split-phases.ts";
 import { dropCachesPhases } from "../huge/drop-caches-phases.ts";
@@ -25,4 +26,5 @@ export const PHASE_TABLES: PhaseTables = {
   [softOfflinePhases.name]: softOfflinePhases,
   [collapsePhases.name]: collapsePhases,
   [madviseCollapsePhases.name]: madviseCollapsePhases,
+  [khugepagedPhases.name]: khugepagedPhases,
 };

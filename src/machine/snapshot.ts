@@ -1,14 +1,14 @@
 /**
  * Saving and restoring a whole machine, at any moment between two calls.
  *
- * Entry: snapshot, restore. The ports (events, reclaim, mmuNotifier, phaseTables) belong to whoever plugged them in and are
+ * Entry: snapshot, restore. The ports (events, reclaim, mmuNotifier, phaseTables, vmaObserver) belong to whoever plugged them in and are
  *        not saved. Operations between two phases are part of the state, like everything else.
  * Cost:  a copy of every column, so it is for tests and small machines.
  */
 
 import type { Machine } from "./machine.ts";
 
-const PORTS: readonly string[] = ["events", "reclaim", "mmuNotifier", "phaseTables"];
+const PORTS: readonly string[] = ["events", "reclaim", "mmuNotifier", "phaseTables", "vmaObserver"];
 
 /** A machine's state, detached from the machine. */
 export interface Snapshot {

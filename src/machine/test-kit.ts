@@ -17,6 +17,7 @@ import {
 } from "../base/address.ts";
 import { NR_THP_STATS, THP_STAT_NAMES, VMSTAT_NAMES } from "../base/counters.ts";
 import { PROFILES } from "../base/profile.ts";
+import { runKhugepagedPass } from "../collapse/khugepaged.ts";
 import { translateToPfn } from "../fault/fault.ts";
 import {
   FAULT_MARK,
@@ -518,6 +519,13 @@ export class Kit {
     const nrSplit = dropSlab(this.m, maxPtesNone);
     this.check();
     return nrSplit;
+  }
+
+  /** One pass of khugepaged. Regions collapsed; null if none could be made. */
+  khugepaged(): number | null {
+    const nr = runKhugepagedPass(this.m);
+    this.check();
+    return nr;
   }
 
   /** Every counter that `action` changed, by the kernel's name or "2048kB/name"; the allocator's own left out. */

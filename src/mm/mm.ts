@@ -9,6 +9,7 @@ import { assert } from "../base/assert.ts";
 import type { AddressPlan } from "./address-choice.ts";
 import { unlinkAnonVmas } from "./anon-vma.ts";
 import { dropFileVma } from "./file-object.ts";
+import { unregisterFromKhugepaged } from "./khugepaged-list.ts";
 import { LEVEL_PGD, NO_TABLE } from "./page-tables.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import { allocTableRow, freeTableRow } from "./table-alloc.ts";
@@ -72,20 +73,17 @@ export function destroyMm(m: MmState, mm: Mm): void {
   mm.nrTables--;
   assert(mm.nrTables === 0, "an address space ends with page tables left");
   if (mm.usesHugeZero) m.hugeZero.refcount--;
-  if (mm.isKhugepagedCandidate) m.khugepagedMms.splice(m.khugepagedMms.indexOf(mm.id), 1);
+  unregisterFromKhugepaged(m, mm);
   m.mmuNotifier?.release(mm.id);
   m.mms[mm.id] = null;
 }
 
-/** Adds an address space to those that khugepaged visits; once is enough. */
-export function registerWithKhugepaged(m: MmState, mm: Mm): void {
-  if (mm.isKhugepagedCandidate) return;
-  mm.isKhugepagedCandidate = true;
-  m.khugepagedMms.push(mm.id);
-}
-
-/** The lowest id that is free: ids stay small, so that tables by id stay dense. */
+/**
+ * The lowest id that is free: ids stay small, so that tables by id stay dense. One that ended under khugepaged's cursor is not
+ * free yet (COLL-048).
+ */
 export function nextMmId(m: MmState): number {
-  const free = m.mms.indexOf(null);
+  let free = m.mms.indexOf(null);
+  if (free >= 0 && free === m.khugepaged.cursorMm) free = m.mms.indexOf(null, free + 1);
   return free >= 0 ? free : m.mms.length;
 }

@@ -98,7 +98,8 @@ function growsInPlace(m: MmState, mm: Mm, vma: Vma, request: RemapRequest): bool
   if (!isRangeFree(mm, vma.end, newLength - oldLength)) return false;
   vma.end = address + newLength;
   relinkAnonVmas(vma);
-  mergeAround(m, mm, vma);
+  const merged = mergeAround(m, mm, vma);
+  m.vmaObserver?.vmaGrew(m, mm, merged);
   return true;
 }
 

@@ -7,6 +7,7 @@ import type { Addr, Pfn } from "../base/address.ts";
 import type { SwapState } from "../swap/state.ts";
 import type { AnonVma } from "./anon-vma.ts";
 import type { FileObject } from "./file-object.ts";
+import type { Khugepaged } from "./khugepaged-list.ts";
 import type { PageTables } from "./page-tables.ts";
 import type { Poison } from "./poison.ts";
 import type { Vma } from "./vma.ts";
@@ -50,7 +51,7 @@ export interface Mm {
   thpDisable: ThpDisable;
   /** Holds one reference on the huge zero folio until it ends (ANON-081). */
   usesHugeZero: boolean;
-  /** In m.khugepagedMms. */
+  /** In m.khugepaged.mms. */
   isKhugepagedCandidate: boolean;
   /** The OOM killer is taking its memory away: faults install nothing any more (ANON-337). */
   isUnstable: boolean;
@@ -77,6 +78,12 @@ export interface MmuNotifier {
   testYoung?(mmId: number, startPage: number, endPage: number): boolean;
   /** The address space is gone. */
   release(mmId: number): void;
+}
+
+/** Port: told when a VMA has taken in a neighbour or grown in its place. */
+export interface VmaObserver {
+  /** A method, so that an observer may want more of the machine than is known here. */
+  vmaGrew(m: MmState, mm: Mm, vma: Vma): void;
 }
 
 /** The one huge zero folio of the machine. */
@@ -106,9 +113,9 @@ export interface MmState extends SwapState {
   readonly deferredLength: Int32Array;
   /** New THPs are queued as maybe underused (the knob shrink_underused; ANON-194). */
   queuesUnderused: boolean;
-  /** Ids of the address spaces that khugepaged visits, in the order in which they were registered. */
-  readonly khugepagedMms: number[];
+  readonly khugepaged: Khugepaged;
   mmuNotifier: MmuNotifier | null;
+  vmaObserver: VmaObserver | null;
   /** Where the address choices of new address spaces come from. */
   readonly layout: AddressLayout;
 }

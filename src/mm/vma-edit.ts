@@ -106,7 +106,9 @@ export function mergeAround(m: MmState, mm: Mm, vma: Vma): Vma {
     at--;
   }
   const next = mm.vmas[at + 1];
-  if (next !== undefined && canMerge(merged, next)) absorb(m, mm, merged, next, at + 1);
+  const hasNext = next !== undefined && canMerge(merged, next);
+  if (hasNext) absorb(m, mm, merged, next, at + 1);
+  if (hasNext || merged !== vma) m.vmaObserver?.vmaGrew(m, mm, merged);
   return merged;
 }
 

@@ -307,7 +307,8 @@ export function letOthersRun(m: SchedState): boolean {
 function mayStep(m: SchedState, id: number): boolean {
   const op = outermostOf(m, id);
   // A phase of that task is running now and is what waits: it cannot be stepped from inside itself.
-  return op !== null && !op.isHeld && op.task !== m.sched.current;
+  if (op === null || op.isHeld || op.task === m.sched.current) return false;
+  return op.task === CALLER || taskOf(m, op.task).wakeNs <= m.sched.nowNs;
 }
 
 function stepOutermost(m: SchedState, id: number): boolean {

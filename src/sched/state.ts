@@ -31,7 +31,7 @@ export interface Task {
   /** Address space it runs in, -1 for a thread of the kernel. */
   readonly mmId: number;
   waitsFor: WaitFor | null;
-  /** Sleeps until then; 0 if it does not. */
+  /** Sleeps until then; Infinity: until it is woken; 0 if it does not. */
   wakeNs: number;
   /** The operation it is in the middle of, innermost of a chain of calls; NO_OPERATION if none. */
   operation: number;

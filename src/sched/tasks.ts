@@ -8,6 +8,9 @@ import { assert } from "../base/assert.ts";
 import { lockHolder } from "./locks.ts";
 import { NO_OPERATION, type SchedState, type Task } from "./state.ts";
 
+/** Of `wakeNs`: until somebody wakes it. */
+export const NEVER = Number.POSITIVE_INFINITY;
+
 /** A task that does nothing yet. `mmId` -1: a thread of the kernel. */
 export function createTask(m: SchedState, name: string, mmId = -1): Task {
   const { tasks } = m.sched;
@@ -61,11 +64,11 @@ export function advanceClock(m: SchedState, durationNs: number): void {
   m.sched.nowNs += durationNs;
 }
 
-/** Moves time on to the next wake-up and returns that task; null if nobody sleeps. */
+/** Moves time on to the next wake-up and returns that task; null if nobody sleeps. Who sleeps for ever is woken by others. */
 export function advanceToNextWake(m: SchedState): Task | null {
   let next: Task | null = null;
   for (const task of m.sched.tasks) {
-    if (task === null || task.wakeNs <= m.sched.nowNs) continue;
+    if (task === null || task.wakeNs <= m.sched.nowNs || task.wakeNs === NEVER) continue;
     if (next === null || task.wakeNs < next.wakeNs) next = task;
   }
   if (next !== null) m.sched.nowNs = next.wakeNs;

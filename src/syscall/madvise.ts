@@ -10,10 +10,9 @@ import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM, EPERM, type Err } from "../b
 import { madviseCollapse } from "../collapse/madvise-collapse.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
-import { mayCollapse } from "../huge/eligibility.ts";
+import { offerToKhugepaged } from "../huge/khugepaged-thread.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { installGuards, removeGuards } from "../mm/guard.ts";
-import { registerWithKhugepaged } from "../mm/mm.ts";
 import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
@@ -146,9 +145,9 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
     if (refused !== 0) return refused;
     if (advice === MADV.MERGEABLE && (vma.flags & NOT_MERGEABLE) !== 0) return 0; // ANON-272
     const flags = (vma.flags & ~flagChange.clear) | flagChange.set;
-    const isChanged = vma.flags !== flags;
+    // The whole VMA is tested as if all of it had the advice, also if it had it before (COLL-042).
+    if (advice === MADV.HUGEPAGE) offerToKhugepaged(m, mm, { ...vma, flags });
     const failed = changeVmaFlags(m, mm, vma, start, end, flags);
-    if (advice === MADV.HUGEPAGE && isChanged && failed === 0) offerToKhugepaged(m, mm, start);
     // Running out of VMAs is reported as a passing shortage (ANON-045).
     return failed === -ENOMEM ? -EAGAIN : failed;
   }
@@ -182,12 +181,6 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
 /** Sealed memory may be emptied only by whoever could overwrite it anyway (ANON-275). */
 function isSealedReadOnly(vma: Vma): boolean {
   return isAnonymous(vma) && (vma.flags & (VM.SEALED | VM.WRITE)) === VM.SEALED;
-}
-
-/** ANON-050: newly advised memory is looked at by khugepaged, if 2 MiB are allowed and fit in its VMA. */
-function offerToKhugepaged(m: HugeState, mm: Mm, start: Addr): void {
-  const vma = mm.vmas[firstVmaIndex(mm.vmas, start)];
-  if (vma !== undefined && mayCollapse(m, mm, vma)) registerWithKhugepaged(m, mm);
 }
 
 function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
