@@ -217,6 +217,10 @@ function copy(m: HugeState, op: CollapseOp): CollapsePhase {
 function install(m: HugeState, op: CollapseOp): CollapsePhase {
   const { mm, vma } = placeOf(m, op);
   replaceByHuge(m, mm, vma, op);
+  if (op.actor === ACTOR.khugepaged) {
+    m.khugepaged.work.nrPagesFilled += op.none;
+    m.khugepaged.work.nrPagesCopied += PAGES - op.none;
+  }
   return "release";
 }
 

@@ -40,15 +40,16 @@ export function runDueDaemons(m: HugeState, untilNs: number, prices: Float64Arra
     m.sched.nowNs = Math.max(m.sched.nowNs, task.wakeNs);
     const before = { ...khugepaged.work };
     const isStuck = !runToPause(m);
-    const busyNs = Math.max(LEAST_PASS_NS, workNs(prices, before, khugepaged.work));
+    const busyNs = workNs(prices, before, khugepaged.work);
     khugepaged.work.busyNs += busyNs;
     if (isStuck) break;
-    if (khugepaged.task !== NO_TASK) task.wakeNs += busyNs;
+    if (khugepaged.task === NO_TASK) break;
+    task.wakeNs = Math.max(task.wakeNs + busyNs, m.sched.nowNs + LEAST_PASS_NS);
   }
   m.sched.nowNs = Math.max(m.sched.nowNs, untilNs);
 }
 
-/** Even a pass that finds nothing takes time, or a daemon that does not sleep would never let time go on. */
+/** Nobody wakes again sooner, or a daemon that does not sleep and finds nothing would never let time go on. */
 const LEAST_PASS_NS = 1000;
 
 function isDue(m: HugeState, untilNs: number): boolean {

@@ -2,7 +2,7 @@
  * Looking at one region of anonymous memory: may its 512 entries become one?
  *
  * Entry: scanRegion.
- * Owns:  thp_scan_exceed_* for what it refuses.
+ * Owns:  thp_scan_exceed_* for what it refuses; the entries in khugepaged's account of its work.
  * Locks: mmap shared, the page table's for the walk. Changes nothing but counters.
  * Rules: COLL-100..111; the order of the checks is the kernel's.
  * Cost:  allocates nothing.
@@ -68,7 +68,8 @@ function scanPtes(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, base: number):
   let writable = 0;
   let lastHead = -1;
   let result: ScanResult = SCAN.SUCCEED;
-  for (let slot = base; slot < base + PTES_PER_REGION; slot++) {
+  let slot = base;
+  for (; slot < base + PTES_PER_REGION; slot++) {
     const entry = flags[slot];
     if ((entry & KIND) !== ENTRY.PRESENT) {
       if (entry === 0 || (entry & ENTRY.SPECIAL) !== 0) {
@@ -120,6 +121,7 @@ function scanPtes(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, base: number):
     if ((entry & ENTRY.YOUNG) !== 0 || (bits & PG.REFERENCED) !== 0) referenced++;
     else if (m.mmuNotifier !== null && isYoungElsewhere(m, mm, op.region, slot)) referenced++;
   }
+  if (isKhugepaged) m.khugepaged.work.nrPtesScanned += Math.min(slot - base + 1, PTES_PER_REGION);
   op.lastHead = lastHead;
   op.none = none;
   op.unmapped = unmapped;

@@ -151,9 +151,12 @@ test("ANON-062 the steps of a huge fault come in this order: each failure leaves
 test("ANON-050 newly advised memory registers its mm with khugepaged, once, if 2 MiB fit and are allowed", () => {
   const t = machine();
   const registered = () => [...t.m.khugepaged.mms];
-  t.madvise(t.map({ pages: 511 }), "HUGEPAGE");
+  const small = t.map({ pages: 511 });
+  t.write(small);
+  t.madvise(small, "HUGEPAGE");
   expect(registered()).toEqual([]);
   const range = t.map({ huge: 2 });
+  t.write(range);
   t.madvise(range, "NOHUGEPAGE");
   expect(registered()).toEqual([]);
   t.madvise(range, "HUGEPAGE");
@@ -166,7 +169,9 @@ test("ANON-050 newly advised memory registers its mm with khugepaged, once, if 2
   expect(registered()).toEqual([child.id]);
 
   const off = machine({ enabled: "never" });
-  off.map({ huge: 2, advice: "HUGEPAGE" });
+  const there = off.map({ huge: 2 });
+  off.write(there);
+  off.madvise(there, "HUGEPAGE");
   expect(off.m.khugepaged.mms).toEqual([]);
 });
 
