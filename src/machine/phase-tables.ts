@@ -3,8 +3,8 @@
  */
 
 import { collapsePhases } from "../collapse/collapse-phases.ts";
-import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
 import { khugepagedPhases } from "../collapse/khugepaged-phases.ts";
+import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { shrinkPhases } from "../huge/deferred-split-phases.ts";
 import { dropCachesPhases } from "../huge/drop-caches-phases.ts";
