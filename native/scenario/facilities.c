@@ -17,6 +17,9 @@
 /* ---- Swap ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t device_bytes; /* of the device in the journal */
+static int may_have_slots;    /* slots may have been given out since it was put in use */
+
+void swap_note_use(void) { may_have_slots = 1; }
 
 static struct undo_entry *zram_entry(void) {
   for (int number = 0; number < 64; number++) {
@@ -72,7 +75,10 @@ int swap_on(void) {
   if (error) return error;
   struct undo_entry *entry = undo_note(UNDO_SWAP, 0, path, "");
   if (!entry) return -ENOSPC;
-  if (swapon(path, 0) == 0) return 0;
+  if (swapon(path, 0) == 0) {
+    may_have_slots = 0;
+    return 0;
+  }
   error = -errno;
   undo_forget(entry);
   return error;
@@ -112,7 +118,12 @@ int swap_ready(uint64_t bytes) {
     device = zram_entry();
   }
   device_path(path, sizeof path, device->number);
-  return undo_find(UNDO_SWAP, 0, path) ? 0 : swap_on();
+  if (undo_find(UNDO_SWAP, 0, path)) {
+    if (!may_have_slots) return 0;
+    int error = swap_off();
+    if (error) return error;
+  }
+  return swap_on();
 }
 
 /* ---- Groups ---------------------------------------------------------------------------------------------------- */

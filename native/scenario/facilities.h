@@ -7,8 +7,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Makes a swap device of `bytes` and puts it in use; 0, -errno or FAILED_FACILITY. One of that size is kept. */
+/*
+ * Makes a swap device of `bytes` and puts it in use; 0, -errno or FAILED_FACILITY. One of that size is kept; if slots were given
+ * out since it was put in use it is put in use anew, because the kernel goes on behind the slot it gave last.
+ */
 int swap_ready(uint64_t bytes);
+/* Slots may be given out from here on. */
+void swap_note_use(void);
 int swap_on(void);
 int swap_off(void);
 

@@ -187,6 +187,8 @@ static void serve_simple(uint32_t op, int nr_args) {
   uint32_t c = take_u32();
   if (op != OP_CALL) request.args[0] = take_u32();
   for (int i = op != OP_CALL; i < nr_args; i++) request.args[i] = take_u64();
+  if (op == OP_CALL && request.args[0] == SYS_madvise && request.args[3] == MADV_PAGEOUT)
+    swap_note_use();
   if (operated(c, &request, &reply)) answer_result(reply.result);
 }
 
@@ -448,6 +450,7 @@ static void serve_memcg(void) {
   char name[64];
   take_string(name, sizeof name);
   int64_t limit = (int64_t)take_u64();
+  swap_note_use();
   counters_before();
   int64_t result = memcg_limit(name, limit);
   counters_after();

@@ -5,12 +5,14 @@
  * Exit status: 0 none failed, 1 a difference or wrong contents, 3 not possible here, 4 a broken invariant.
  */
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Command, Option } from "commander";
 import fc from "fast-check";
 import { AssertionFailure } from "../base/assert.ts";
 import { oneOf } from "../base/nearest.ts";
 import { parseInteger } from "../base/units.ts";
+import type { Paint } from "../lab/paint.ts";
 import { formatScenario } from "../scenario/format.ts";
 import {
   FUZZ_WEIGHTS,
@@ -42,8 +44,11 @@ interface FuzzFlags extends GlobalOptions {
   readonly seed?: string;
   readonly seconds?: string;
   readonly out: string;
+  readonly unstable?: string;
 }
 
+/** Scenarios in a row that have a swap device, or have none. */
+const RUNS_PER_SETTING = 100;
 /** Runs that making a failure smaller may cost. */
 const MOST_TRIES = 300;
 
@@ -53,6 +58,8 @@ interface Tally {
   nrStatements: number;
   nrUnstable: number;
   nrImpossible: number;
+  /** Told of a finding that a repeat did not have. */
+  noteUnstable?: (outcome: Outcome) => void;
   failure: { readonly scenario: Scenario; readonly outcome: Outcome | AssertionFailure } | null;
 }
 
@@ -68,6 +75,7 @@ export function registerFuzz(program: Command): void {
     .option("--seed <n>", "another sequence of scenarios; default: from the clock")
     .option("--seconds <t>", "stop after that time, though runs are left")
     .option("--out <file>", "where a failing scenario is written", "fuzz-failure.scn")
+    .option("--unstable <folder>", "where findings are written that a repeat did not have")
     .addHelpText("after", ({ command }) => (wantsExamples(command) ? EXAMPLES : ""))
     .action(fuzz);
 }
@@ -92,7 +100,10 @@ async function fuzz(_: FuzzFlags, command: Command): Promise<void> {
   const startMs = performance.now();
   let tally: Tally;
   try {
-    tally = search(sides, on, limits, progress);
+    tally = search(sides, on, limits, progress, (outcome, nr) => {
+      if (flags.unstable !== undefined)
+        writeUnstable(flags.unstable, `${seed}-${nr}`, outcome, terminal.paint);
+    });
   } finally {
     progress.end();
     closeSides(sides);
@@ -118,6 +129,15 @@ async function fuzz(_: FuzzFlags, command: Command): Promise<void> {
   process.exitCode = 1;
 }
 
+/** The scenario, and what was found as comments. */
+function writeUnstable(folder: string, name: string, outcome: Outcome, paint: Paint): void {
+  const text = formatScenario(outcome.scenario);
+  const found = outcomeText({ ...outcome, scenario: parseScenario(name, text) }, paint);
+  const comments = found.replaceAll(/^/gm, "# ");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, `${name}.scn`), `${text}\n${comments.trimEnd()}\n`);
+}
+
 interface Limits {
   readonly nrRuns: number;
   readonly nrSteps: number;
@@ -125,18 +145,26 @@ interface Limits {
   readonly seed: number;
 }
 
-function search(sides: Sides, on: On, limits: Limits, progress: Progress): Tally {
+function search(
+  sides: Sides,
+  on: On,
+  limits: Limits,
+  progress: Progress,
+  noteUnstable: (outcome: Outcome, nr: number) => void,
+): Tally {
   const { nrRuns, nrSteps, seed, seconds } = limits;
   const tally: Tally = {
     nrRuns: 0,
     nrStatements: 0,
     nrUnstable: 0,
     nrImpossible: 0,
+    noteUnstable: (outcome) => noteUnstable(outcome, tally.nrRuns),
     failure: null,
   };
   const title = `found by hugelab fuzz, seed ${seed}`;
   const property = fc.property(stepLists(nrSteps), (steps) => {
-    const random = fuzzScenario(steps, title);
+    const hasSwap = Math.floor(tally.nrRuns / RUNS_PER_SETTING) % 2 === 1;
+    const random = fuzzScenario(steps, { title, swap: hasSwap ? "on" : "none" });
     // As a file would have it, so that lines are the file's.
     const scenario = parseScenario("fuzz", formatScenario(random));
     tally.nrRuns++;
@@ -149,7 +177,8 @@ function search(sides: Sides, on: On, limits: Limits, progress: Progress): Tally
     typeof seconds === "number"
       ? { interruptAfterTimeLimit: seconds * 1000, markInterruptAsFailure: false }
       : {};
-  fc.check(property, { seed, numRuns: nrRuns, endOnFailure: true, ...limit });
+  const details = fc.check(property, { seed, numRuns: nrRuns, endOnFailure: true, ...limit });
+  if (details.failed && tally.failure === null) throw details.errorInstance;
   if (tally.failure !== null) tally.failure = reduced(tally.failure, sides, on, progress);
   return tally;
 }
@@ -188,7 +217,7 @@ function tryOne(
   scenario: Scenario,
   sides: Sides,
   on: On,
-  tally: Pick<Tally, "nrUnstable" | "nrImpossible">,
+  tally: Pick<Tally, "nrUnstable" | "nrImpossible" | "noteUnstable">,
 ): Failure | null {
   let outcome: Outcome;
   try {
@@ -202,7 +231,10 @@ function tryOne(
     tally.nrImpossible++;
     return null;
   }
-  if (outcome.nrUnstable > 0) tally.nrUnstable++;
+  if (outcome.unstable !== undefined) {
+    tally.nrUnstable++;
+    tally.noteUnstable?.({ ...outcome, result: outcome.unstable });
+  }
   return outcome.result.findings.length === 0 ? null : { scenario, outcome };
 }
 

@@ -29,7 +29,7 @@ test(`random scenarios show the same on both (seed ${SEED})`, () => {
   });
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 12, size: "max" }), (steps) => {
-      const outcome = runOne(fuzzScenario(steps, "fuzz"), sides, "both");
+      const outcome = runOne(fuzzScenario(steps, { title: "fuzz", swap: "on" }), sides, "both");
       expect(outcome.kind === "ran" ? outcome.result.findings : []).toEqual([]);
     }),
     { seed: SEED, numRuns: NR_RUNS },

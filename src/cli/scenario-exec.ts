@@ -62,12 +62,13 @@ function runSteadily(
   model: Backend | null,
   kernel: KernelBackend,
   options: RunOptions,
-): { result: RunResult; nrUnstable: number } {
+): { result: RunResult; nrUnstable: number; unstable?: RunResult } {
   const once = () => undisturbed(scenario, model, kernel, options);
-  let result = once();
+  const first = once();
+  let result = first;
   for (let nr = 0; nr < REPEATS && result.findings.length > 0; nr++) {
     const again = once();
-    if (again.findings.length === 0) return { result: again, nrUnstable: nr + 1 };
+    if (again.findings.length === 0) return { result: again, nrUnstable: nr + 1, unstable: first };
     result = again;
   }
   return { result, nrUnstable: 0 };

@@ -21,6 +21,8 @@ export type Outcome =
       readonly on: On;
       /** Runs with a finding that a repeat on the kernel did not have. */
       readonly nrUnstable: number;
+      /** The first of them. */
+      readonly unstable?: RunResult;
     }
   /** Only the model can do it, and the kernel was asked for. */
   | { readonly kind: "skipped"; readonly scenario: Scenario }

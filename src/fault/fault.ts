@@ -21,13 +21,14 @@ import { headOf, PG } from "../phys/frame-table.ts";
 import { letOthersRun } from "../sched/runner.ts";
 import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
 import { faultHugeWrite, faultPteWrite } from "./cow.ts";
-import { faultFilePte } from "./file.ts";
+import { faultFilePte, isFaultInVain } from "./file.ts";
 import {
   FAULT,
   FAULT_HWPOISON,
   FAULT_KIND_MASK,
   FAULT_MARK,
   FAULT_OOM,
+  FAULT_SIGBUS,
   FAULT_SIGSEGV,
   FAULT_WAIT,
 } from "./kinds.ts";
@@ -135,6 +136,13 @@ export function faultPages(
   slot: number,
   access: "read" | "write",
 ): number {
+  const { file } = vma;
+  if (
+    file !== null &&
+    m.tables.flags[slot] === 0 &&
+    isFaultInVain(vma, file, region, pteIndex, access)
+  )
+    return FAULT_SIGBUS;
   const table = ensurePteTable(m, mm, slot);
   if (table === NO_TABLE) return FAULT_OOM;
   mm.hintRegion = region;

@@ -37,7 +37,10 @@ export function faultFilePte(
 ): number {
   const isShared = (vma.flags & VM.SHARED) !== 0;
   const index = region * PTES_PER_REGION + pteIndex + vma.pgoffDelta;
-  if (index >= file.nrPages) return FAULT_SIGBUS;
+  if (index >= file.nrPages) {
+    if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
+    return FAULT_SIGBUS;
+  }
   const pfn = getCachedPage(m, file, index);
   if (pfn === NO_PFN) return FAULT_OOM;
   if (access === "write" && !isShared)
@@ -50,6 +53,23 @@ export function faultFilePte(
   if (access === "write") m.frames.flags[pfn] |= PG.DIRTY;
   if (access === "read") mapNeighbours(m, mm, vma, file, region, pteIndex, table);
   return file.kind === "shmem" ? SHMEM : FILE;
+}
+
+/** True if a fault where there is no table yet ends in SIGBUS before it needs one: behind the file's end, no page to map around. */
+export function isFaultInVain(
+  vma: Vma,
+  file: FileObject,
+  region: number,
+  pteIndex: number,
+  access: "read" | "write",
+): boolean {
+  const index = region * PTES_PER_REGION + pteIndex + vma.pgoffDelta;
+  if (index < file.nrPages) return false;
+  if (access === "write") return true;
+  const { first, end } = aroundFault(vma, region, pteIndex);
+  for (let i = first; i < end; i++)
+    if (cachedPage(file, index + i - pteIndex) !== NO_PFN) return false;
+  return true;
 }
 
 function isWritableShmem(vma: Vma): boolean {
@@ -88,17 +108,24 @@ function mapNeighbours(
   pteIndex: number,
   table: number,
 ): void {
-  const nrBelow = (addrOf(region, pteIndex) - vma.start) / PAGE_SIZE;
-  const first = Math.max(pteIndex & -FAULT_AROUND_PAGES, pteIndex - nrBelow);
-  const end = Math.min(first + FAULT_AROUND_PAGES, PTES_PER_REGION);
+  const { first, end } = aroundFault(vma, region, pteIndex);
   for (let i = first; i < end; i++) {
-    if (addrOf(region, i) >= vma.end || m.tables.flags[table * 512 + i] !== 0) continue;
+    if (m.tables.flags[table * 512 + i] !== 0) continue;
     const index = region * PTES_PER_REGION + i + vma.pgoffDelta;
+    if (index >= file.nrPages) return;
     const isShmem = file.kind === "shmem";
     const pfn = isShmem ? cachedPage(file, index) : getCachedPage(m, file, index);
     const writeBit = (vma.flags & VM.SHARED) !== 0 && isWritableShmem(vma) ? ENTRY.WRITE : 0;
     if (pfn !== NO_PFN) mapCached(m, mm, vma, table, i, pfn, ENTRY.PRESENT | writeBit);
   }
+}
+
+function aroundFault(vma: Vma, region: number, pteIndex: number): { first: number; end: number } {
+  const nrBelow = (addrOf(region, pteIndex) - vma.start) / PAGE_SIZE;
+  const nrAbove = (vma.end - addrOf(region, pteIndex)) / PAGE_SIZE;
+  const first = Math.max(pteIndex & -FAULT_AROUND_PAGES, pteIndex - nrBelow);
+  const end = Math.min(first + FAULT_AROUND_PAGES, PTES_PER_REGION, pteIndex + nrAbove);
+  return { first, end };
 }
 
 function mapCached(

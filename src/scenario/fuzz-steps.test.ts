@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatScenario } from "./format.ts";
-import { FUZZ_WEIGHTS, type FuzzKind, type FuzzStep, fuzzScenario } from "./fuzz-steps.ts";
+import {
+  FUZZ_WEIGHTS,
+  type FuzzKind,
+  type FuzzSetting,
+  type FuzzStep,
+  fuzzScenario,
+} from "./fuzz-steps.ts";
 import { createModelBackend } from "./model-backend.ts";
 import { parseScenario } from "./parse.ts";
 import { runScenario } from "./run.ts";
@@ -24,12 +30,16 @@ const step: fc.Arbitrary<FuzzStep> = fc.record({
   variant: number,
 });
 const lists = fc.array(step, { minLength: 1, maxLength: 25, size: "max" });
+const settings = fc.constantFrom<FuzzSetting>(
+  { title: "fuzz", swap: "on" },
+  { title: "fuzz", swap: "none" },
+);
 
 test(`random scenarios keep every invariant and read what was written (seed ${SEED})`, () => {
   const model = createModelBackend();
   fc.assert(
-    fc.property(lists, (steps) => {
-      const { findings } = runScenario(fuzzScenario(steps, "fuzz"), model);
+    fc.property(lists, settings, (steps, setting) => {
+      const { findings } = runScenario(fuzzScenario(steps, setting), model);
       expect(findings).toEqual([]);
     }),
     { seed: SEED, numRuns: NR_RUNS },
@@ -38,8 +48,8 @@ test(`random scenarios keep every invariant and read what was written (seed ${SE
 
 test("a random scenario is the same after it was written to a file", () => {
   fc.assert(
-    fc.property(lists, (steps) => {
-      const text = formatScenario(fuzzScenario(steps, "fuzz"));
+    fc.property(lists, settings, (steps, setting) => {
+      const text = formatScenario(fuzzScenario(steps, setting));
       expect(formatScenario(parseScenario("fuzz.scn", text))).toBe(text);
     }),
     { seed: SEED, numRuns: 200 },

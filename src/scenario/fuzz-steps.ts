@@ -25,6 +25,10 @@ export const FUZZ_WEIGHTS = {
   brk: 1,
   dontneed: 5,
   free: 4,
+  pageOut: 5,
+  cold: 2,
+  willNeed: 2,
+  swap: 1,
   forkAdvice: 1,
   otherAdvice: 1,
   populate: 4,
@@ -101,20 +105,33 @@ const KNOB_WRITES = [
   ["thp.hugepages-1024kB.enabled", "inherit"],
 ] as const;
 const FORK_ADVICE = [MADV.DONTFORK, MADV.DOFORK, MADV.WIPEONFORK, MADV.KEEPONFORK];
-const OTHER_ADVICE = [MADV.SEQUENTIAL, MADV.RANDOM, MADV.NORMAL, MADV.WILLNEED, MADV.DONTDUMP];
+const OTHER_ADVICE = [MADV.SEQUENTIAL, MADV.RANDOM, MADV.NORMAL, MADV.DONTDUMP, MADV.DODUMP];
 
 interface KnownRange {
   readonly name: string;
   readonly nrPages: number;
+  /** Memory of a file: the model does not reclaim its pages. */
+  readonly isShared: boolean;
 }
 
-/** The scenario that the steps mean. `title` goes into its header. */
-export function fuzzScenario(steps: readonly FuzzStep[], title: string): Scenario {
-  const writer = new ScenarioWriter();
+/** Of the header's swap device, where there is one. */
+const SWAP_BYTES = 64 * 2 ** 20;
+
+/** What is the same for many scenarios: making or removing a swap device costs the live kernel more than a scenario. */
+export interface FuzzSetting {
+  /** Goes into the header. */
+  readonly title: string;
+  readonly swap: "on" | "none";
+}
+
+/** The scenario that the steps mean. */
+export function fuzzScenario(steps: readonly FuzzStep[], { title, swap }: FuzzSetting): Scenario {
+  const writer = new ScenarioWriter(swap);
   for (const step of steps) writer.take(step);
   const header = {
     ...DEFAULT_HEADER,
     title,
+    swapBytes: swap === "on" ? SWAP_BYTES : 0,
     machine: { ...DEFAULT_HEADER.machine, memoryBytes: 64 * 2 ** 20 },
     knobs: [{ name: "thp.enabled", value: "always" }],
   };
@@ -129,6 +146,11 @@ class ScenarioWriter {
   private nrNames = 0;
   /** Some memory may be locked from here on. */
   private mayBeLocked = false;
+  private swap: "on" | "off" | "none";
+
+  constructor(swap: "on" | "none") {
+    this.swap = swap;
+  }
 
   take(step: FuzzStep): void {
     const action = this.actionOf(step);
@@ -186,6 +208,8 @@ class ScenarioWriter {
         };
       case "dropCaches":
         return { verb: "drop-caches" };
+      case "swap":
+        return this.swap === "none" ? null : { verb: this.swap === "on" ? "swapoff" : "swapon" };
       case "lockAll":
         return variant % 3 === 0
           ? { verb: "munlockall" }
@@ -218,6 +242,12 @@ class ScenarioWriter {
         return advise(variant % 5 === 0 ? MADV.DONTNEED_LOCKED : MADV.DONTNEED);
       case "free":
         return advise(MADV.FREE);
+      case "pageOut":
+        return advise(this.rangeOf(span).isShared ? MADV.COLD : MADV.PAGEOUT);
+      case "cold":
+        return advise(MADV.COLD);
+      case "willNeed":
+        return advise(MADV.WILLNEED);
       case "forkAdvice":
         return advise(FORK_ADVICE[variant % FORK_ADVICE.length]);
       case "otherAdvice":
@@ -303,8 +333,12 @@ class ScenarioWriter {
     return { range: name, first, end: Math.min(first + nr, nrPages), step: 1 };
   }
 
-  private endOf({ range, end }: Span): number {
-    return end < 0 ? this.ranges.find(({ name }) => name === range)!.nrPages : end;
+  private rangeOf(span: Span): KnownRange {
+    return this.ranges.find(({ name }) => name === span.range)!;
+  }
+
+  private endOf(span: Span): number {
+    return span.end < 0 ? this.rangeOf(span).nrPages : span.end;
   }
 
   private note(action: Action, actor: string): void {
@@ -316,10 +350,18 @@ class ScenarioWriter {
         break;
       case "map":
         if (action.flags.includes("locked")) this.mayBeLocked = true;
-        this.ranges.push({ name: action.range, nrPages: action.sizeBytes / 4096 });
+        this.ranges.push({
+          name: action.range,
+          nrPages: action.sizeBytes / 4096,
+          isShared: action.flags.includes("shared"),
+        });
         break;
       case "remap":
-        this.ranges.push({ name: action.to, nrPages: action.sizeBytes! / 4096 });
+        this.ranges.push({
+          name: action.to,
+          nrPages: action.sizeBytes! / 4096,
+          isShared: this.rangeOf(action.span).isShared,
+        });
         break;
       case "fork":
         this.tasks.push(action.name);
@@ -334,6 +376,10 @@ class ScenarioWriter {
         break;
       case "release":
         this.pins = this.pins.filter(({ name }) => name !== action.name);
+        break;
+      case "swapon":
+      case "swapoff":
+        this.swap = action.verb === "swapon" ? "on" : "off";
         break;
       default: // gives and takes no name
     }
