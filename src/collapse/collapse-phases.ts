@@ -4,8 +4,8 @@
  * Entry: collapsePhases, called by khugepaged's pass and by MADV_COLLAPSE; beginCollapse for a task of its own.
  * Owns:  thp_collapse_alloc and thp_collapse_alloc_failed.
  * Locks: named per phase. The windows of COLL-200..214: W0 "scan"; W1 before "allocate" and before "revalidate"; W2 before
- *        "swapIn"; W3 before "lock"; W4 before "detach"; W5 before "isolate"; W6 before "copy" and before "install". The
- *        folios that were isolated are locked until "release".
+ *        "swapIn"; W3 before "lock"; W4 and W5 before "isolate"; W6 before "copy" and before "install", with every source
+ *        folio locked.
  * Holds: until "install" has run, "undo" can put the old PTE table back as it was. Each phase that begins without a lock
  *        revalidates: anybody may have been there.
  * Rules: COLL-100..158.
@@ -42,7 +42,6 @@ type CollapsePhase =
   | "revalidate"
   | "swapIn"
   | "lock"
-  | "detach"
   | "isolate"
   | "copy"
   | "install"
@@ -59,7 +58,6 @@ const rows: CollapseRows = {
   revalidate: { holds: "mmap:read", run: lookAgain },
   swapIn: { holds: "mmap:read", run: swapIn },
   lock: { holds: "mmap:write", run: lookOnceMore },
-  detach: { holds: "mmap:write anonVma", run: detach },
   isolate: { holds: "mmap:write anonVma", run: isolate },
   copy: { holds: "mmap:write", run: copy },
   install: { holds: "mmap:write", run: install },
@@ -154,8 +152,8 @@ function swapIn(m: HugeState, op: CollapseOp): CollapsePhase {
     const slot = m.tables.payload[op.pmdSlot] * 512 + i;
     const entry = m.tables.flags[slot];
     if (entry === 0 || (entry & ENTRY.PRESENT) !== 0) continue;
-    nr++;
     result = swapInPage(m, mm, vma, op, i);
+    if (result === SCAN.SUCCEED) nr++;
   }
   m.events?.emit(
     EVENT.mm_collapse_huge_page_swapin,
@@ -187,24 +185,21 @@ function lookOnceMore(m: HugeState, op: CollapseOp): CollapsePhase {
   if (found !== SCAN.SUCCEED) return end(op, found);
   if (slot !== op.pmdSlot) return end(op, SCAN.FAIL);
   op.anonVma = vma.anonVma!.id;
-  return "detach";
+  return "isolate";
 }
 
-/** Phase 4: from here on nobody comes to the pages through this address space (COLL-129). */
-function detach(m: HugeState, op: CollapseOp): CollapsePhase {
-  const { mm } = placeOf(m, op);
+/**
+ * Phases 4 and 5: nobody comes to the pages through this address space any more (COLL-129), and each is taken (COLL-130). One
+ * row: in between, only a walk from a page to its mappings could see a difference, and its lock keeps that out.
+ */
+function isolate(m: HugeState, op: CollapseOp): CollapsePhase {
+  const { mm, vma } = placeOf(m, op);
   m.mmuNotifier?.invalidateRange(mm.id, op.region * PAGES, (op.region + 1) * PAGES);
   op.pteTable = m.tables.payload[op.pmdSlot];
   clearEntry(m.tables, op.pmdSlot);
   mm.hintRegion = -1;
-  return "isolate";
-}
-
-/** Phase 5. */
-function isolate(m: HugeState, op: CollapseOp): CollapsePhase {
-  const { mm, vma } = placeOf(m, op);
   op.result = takePages(m, mm, vma, op);
-  return op.result === SCAN.SUCCEED ? "copy" : "undo";
+  return op.result === SCAN.SUCCEED ? "copy" : putTableBack(m, op);
 }
 
 /** Phase 6. */

@@ -18,7 +18,8 @@ import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
-import { letOthersRun } from "../sched/runner.ts";
+import { isLockTaken } from "../sched/locks.ts";
+import { letOthersRun, waitForLock } from "../sched/runner.ts";
 import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
 import { faultHugeWrite, faultPteWrite } from "./cow.ts";
 import { faultFilePte, isFaultInVain } from "./file.ts";
@@ -81,6 +82,7 @@ function waitForMigration(
   pteIndex: number,
   access: "read" | "write",
 ): number {
+  if (!waitForLock(m, "mmap", mm.id, "read")) return FAULT_WAIT;
   while (isMigrating(m.tables, mm.root, region, pteIndex)) if (!letOthersRun(m)) return FAULT_WAIT;
   if (isAccessible(m, mm, region, pteIndex, access)) return SPURIOUS;
   return handleFault(m, mm, region, pteIndex, access);
@@ -115,6 +117,8 @@ function faultIn(
   if (slot < 0) return FAULT_OOM;
   const entry = m.tables.flags[slot];
   let marks = 0;
+  // COLL-200: the region may be empty only because somebody collapses it.
+  if (entry === 0 && m.sched.locks.length > 0 && isLockTaken(m, "mmap", mm.id)) return FAULT_WAIT;
   if (entry === 0 && vma.file === null && mayFaultHuge(m, mm, vma, region)) {
     const result = faultAnonHuge(m, mm, vma, region, slot, access);
     if (result !== FALLBACK) return result;

@@ -16,7 +16,7 @@ import { mlockFolio } from "../mm/mlock.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { addAnonPtes, setAnonOwner } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
-import { VM, VM_UFFD, type Vma } from "../mm/vma.ts";
+import { VM, VM_ACCESS, VM_UFFD, type Vma } from "../mm/vma.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
 import { GFP_HIGHUSER_MOVABLE } from "../phys/gfp.ts";
@@ -133,6 +133,8 @@ function mapSwappedIn(
   const nr = 1 << frames.order[head];
   const kept = tables.flags[slot] & (ENTRY.UFFD_WP | ENTRY.SOFT_DIRTY);
   let bits = ENTRY.PRESENT | ENTRY.YOUNG | kept;
+  // Memory without rights is brought back by a collapse only (COLL-126).
+  if ((vma.flags & VM_ACCESS) === 0) bits |= ENTRY.PROTNONE;
   const mayWrite = isExclusive && (vma.flags & VM.WRITE) !== 0 && (kept & ENTRY.UFFD_WP) === 0;
   if (mayWrite) bits |= ENTRY.WRITE;
   if (mayWrite && access === "write") bits |= ENTRY.DIRTY;

@@ -9,6 +9,7 @@ import { assert } from "../base/assert.ts";
 import { type AddressPlan, planAddresses } from "../mm/address-choice.ts";
 import { forkMm } from "../mm/fork.ts";
 import { createMm, destroyMm } from "../mm/mm.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import type { Mm } from "../mm/state.ts";
 import { createVma, VM } from "../mm/vma.ts";
 import { insertVma } from "../mm/vma-edit.ts";
@@ -48,11 +49,13 @@ export function setBrkStart(mm: Mm, start: Addr): void {
 
 /** A child that shares every private page copy-on-write; null if memory ran out. */
 export function forkProcess(m: Machine, parent: Mm): Mm | null {
+  enterMm(m, parent, "write");
   return forkMm(m, parent);
 }
 
 /** The last user of an address space is gone. */
 export function exitProcess(m: Machine, mm: Mm): void {
+  enterMm(m, mm, "write");
   destroyMm(m, mm);
   releaseUnusedShmem(m);
 }

@@ -79,11 +79,13 @@ export function destroyMm(m: MmState, mm: Mm): void {
 }
 
 /**
- * The lowest id that is free: ids stay small, so that tables by id stay dense. One that ended under khugepaged's cursor is not
- * free yet (COLL-048).
+ * The lowest id that is free: ids stay small, so that tables by id stay dense. One that ended under khugepaged's cursor
+ * (COLL-048), or that an operation under way still names, is not: both must find the address space gone, not another.
  */
 export function nextMmId(m: MmState): number {
-  let free = m.mms.indexOf(null);
-  if (free >= 0 && free === m.khugepaged.cursorMm) free = m.mms.indexOf(null, free + 1);
+  const isNamed = (id: number) => m.sched.operations.some((op) => "mmId" in op && op.mmId === id);
+  const isFree = (mm: Mm | null, id: number) =>
+    mm === null && id !== m.khugepaged.cursorMm && !isNamed(id);
+  const free = m.mms.findIndex(isFree);
   return free >= 0 ? free : m.mms.length;
 }

@@ -7,6 +7,7 @@
 
 import { regionOf } from "../base/address.ts";
 import { EINVAL, type Err } from "../base/errno.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import { ENTRY, NO_TABLE, pmdTableOf, pteTableOf } from "../mm/page-tables.ts";
 import { type Mm, type MmState, rssOf } from "../mm/state.ts";
 import type { Vma } from "../mm/vma.ts";
@@ -17,6 +18,7 @@ export function writeClearRefs(m: MmState, mm: Mm, text: string): number | Err {
   const word = text.trim();
   if (!/^\+?0*[1-5]$/.test(word)) return -EINVAL;
   const what = Number(word);
+  enterMm(m, mm, "read");
   if (what === 5) mm.hiwaterRss = rssOf(mm);
   if (what <= 3)
     for (const vma of mm.vmas)

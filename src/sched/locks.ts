@@ -84,6 +84,11 @@ export function isLocked(m: SchedState, name: LockName, id: number): boolean {
   return false;
 }
 
+/** True if another task has the lock exclusively, so that the running one could not even share it. */
+export function isLockTaken(m: SchedState, name: LockName, id: number): boolean {
+  return lockHolder(m, name, id, "read", m.sched.current) !== null;
+}
+
 /** True if the running task would have to wait for the folio's lock: those who only try skip such a folio (ANON-195). */
 export function isFolioBusy(m: SchedState, head: number): boolean {
   if (m.sched.locks.length === 0) return false;

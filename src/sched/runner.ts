@@ -12,7 +12,7 @@
 
 import { assert } from "../base/assert.ts";
 import { EVENT } from "../base/events.ts";
-import type { LockName } from "./lock-order.ts";
+import type { LockMode, LockName } from "./lock-order.ts";
 import { dropLock, dropLocks, lockHolder, takeLock } from "./locks.ts";
 import { DONE, type PhaseTable } from "./phase-table.ts";
 import { CALLER, NO_OPERATION, type Operation, type SchedState } from "./state.ts";
@@ -282,6 +282,19 @@ export function isLockStuck(m: SchedState, name: LockName, id: number): boolean 
   if (m.sched.locks.length === 0) return false;
   const holder = lockHolder(m, name, id, "write", m.sched.current);
   return holder !== null && !mayStep(m, holder.operation);
+}
+
+/**
+ * A plain call needs a lock that others may have: they go on until it is free. False if whoever has it is held, so that the
+ * caller's task is what waits.
+ */
+export function waitForLock(m: SchedState, name: LockName, id: number, mode: LockMode): boolean {
+  while (m.sched.locks.length > 0) {
+    const holder = lockHolder(m, name, id, mode, m.sched.current);
+    if (holder === null) break;
+    if (!mayStep(m, holder.operation) || !stepOutermost(m, holder.operation)) return false;
+  }
+  return true;
 }
 
 /** Steps the operation that has the lock `op` wants. False if that one is held, or cannot go on itself. */

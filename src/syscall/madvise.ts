@@ -13,6 +13,7 @@ import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
 import { offerToKhugepaged } from "../huge/khugepaged-thread.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { installGuards, removeGuards } from "../mm/guard.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
@@ -116,6 +117,7 @@ export function sysMadvise(
   if (length < 0 || end >= ADDRESS_SPACE) return -EINVAL;
   if (start === end) return 0;
   if (advice === MADV.COLLAPSE) return madviseCollapse(m, mm, start, end);
+  enterMm(m, mm, FLAG_ADVICE.has(advice) ? "write" : "read");
   if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE)
     return populate(m, mm, start, end, advice, observe);
   return walkVmas(m, mm, start, end, advice);

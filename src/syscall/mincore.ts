@@ -17,6 +17,7 @@ import {
 } from "../base/address.ts";
 import { EINVAL, ENOMEM, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import { ENTRY, isPoison, pmdSlotOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, type Vma } from "../mm/vma.ts";
@@ -37,6 +38,7 @@ export function sysMincore(
   if (!isAligned(address, PAGE_SIZE)) return -EINVAL;
   const end = address + alignUp(length, PAGE_SIZE);
   if (end > TASK_SIZE) return -ENOMEM;
+  enterMm(m, mm, "read");
   for (let at = address; at < end; ) {
     const vma = findVma(mm.vmas, at);
     if (vma === null) return -ENOMEM;

@@ -11,6 +11,7 @@ import { type FaultObserver, populateVma } from "../fault/fault.ts";
 import { FAULT_OOM } from "../fault/kinds.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { lockedPages, lockedPagesIn, lockMapped, unlockMapped, VM_LOCK_BITS } from "../mm/mlock.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, firstVmaIndex, nrPagesOf, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
@@ -52,6 +53,7 @@ export function sysMlock2(
 
 /** munlock(2). */
 export function sysMunlock(m: HugeState, mm: Mm, address: Addr, length: number): Err {
+  enterMm(m, mm, "write");
   const start = alignDown(address, PAGE_SIZE);
   return changeLocks(m, mm, start, alignUp(address + length, PAGE_SIZE), 0);
 }
@@ -65,6 +67,7 @@ function lockRange(
   observe: FaultObserver | null,
 ): Err {
   if (mm.lockLimitBytes === 0) return -EPERM;
+  enterMm(m, mm, "write");
   const start = alignDown(address, PAGE_SIZE);
   const end = alignUp(address + length, PAGE_SIZE);
   const nrNew = (end - start) / PAGE_SIZE - lockedPagesIn(mm, start, end);
@@ -128,6 +131,7 @@ export function sysMlockall(
   const isKnown = (flags & ~(MCL.CURRENT | MCL.FUTURE | MCL.ONFAULT)) === 0;
   if (!isKnown || (flags & (MCL.CURRENT | MCL.FUTURE)) === 0) return -EINVAL;
   if (mm.lockLimitBytes === 0) return -EPERM;
+  enterMm(m, mm, "write");
   const isCurrent = (flags & MCL.CURRENT) !== 0;
   if (isCurrent && totalPages(mm) * PAGE_SIZE > mm.lockLimitBytes) return -ENOMEM;
   const bits = (flags & MCL.ONFAULT) !== 0 ? VM_LOCK_BITS : VM.LOCKED;
@@ -140,6 +144,7 @@ export function sysMlockall(
 
 /** munlockall(2): also ends MCL_FUTURE. */
 export function sysMunlockall(m: HugeState, mm: Mm): Err {
+  enterMm(m, mm, "write");
   mm.defaultFlags = 0;
   changeAll(m, mm, 0);
   return 0;

@@ -11,6 +11,7 @@ import type { HugeState } from "../huge/knobs.ts";
 import type { FileObject } from "../mm/file-object.ts";
 import { mayLock } from "../mm/mlock.ts";
 import { mapRange, setBrk, unmapRange } from "../mm/mmap.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import { protectRange } from "../mm/mprotect.ts";
 import { remapRange } from "../mm/mremap.ts";
 import type { Mm } from "../mm/state.ts";
@@ -59,6 +60,7 @@ export function sysMmap(
   args: MmapArguments,
   observe: FaultObserver | null = null,
 ): Addr | Err {
+  enterMm(m, mm, "write");
   const { flags } = args;
   const offset = args.offset ?? 0;
   if (args.length <= 0 || !isAligned(offset, PAGE_SIZE)) return -EINVAL;
@@ -141,6 +143,7 @@ export function sysMunmap(m: HugeState, mm: Mm, address: Addr, length: number): 
   if (!isAligned(address, PAGE_SIZE) || length <= 0) return -EINVAL;
   const end = address + alignUp(length, PAGE_SIZE);
   if (address >= TASK_SIZE || end > TASK_SIZE) return -EINVAL;
+  enterMm(m, mm, "write");
   const failed = unmapRange(m, mm, address, end);
   releaseUnusedShmem(m);
   return failed;
@@ -160,6 +163,7 @@ export function sysMprotect(
   const end = address + alignUp(length, PAGE_SIZE);
   if (end <= address || end > TASK_SIZE) return -ENOMEM;
   if ((prot & ~VM_ACCESS) !== 0) return -EINVAL;
+  enterMm(m, mm, "write");
   for (let at = address; at < end; ) {
     const vma = mm.vmas[firstVmaIndex(mm.vmas, at)];
     const stop = vma === undefined || vma.start > at ? end : Math.min(end, vma.end);
@@ -200,6 +204,7 @@ export function sysMremap(
   if (keepsSource && oldBytes !== newBytes) return -EINVAL;
   if (isFixed && !isAligned(target, PAGE_SIZE)) return -EINVAL;
   if (address >= TASK_SIZE) return -EFAULT;
+  enterMm(m, mm, "write");
   const isLocked = ((findVma(mm.vmas, address)?.flags ?? 0) & VM.LOCKED) !== 0;
   const isGrowing = newBytes > oldBytes;
   if (isLocked && isGrowing && !mayLock(mm, (newBytes - oldBytes) / PAGE_SIZE)) return -EAGAIN;
@@ -223,6 +228,7 @@ export function sysBrk(
   brk: Addr,
   observe: FaultObserver | null = null,
 ): Addr {
+  enterMm(m, mm, "write");
   const oldEnd = alignUp(mm.brk, PAGE_SIZE);
   const newEnd = alignUp(brk, PAGE_SIZE);
   const isLocked = (mm.defaultFlags & VM.LOCKED) !== 0 && newEnd > oldEnd;

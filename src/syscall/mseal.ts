@@ -8,6 +8,7 @@ import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
 import { EINVAL, ENOMEM, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { isRangeMapped } from "../mm/mmap.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import type { Mm } from "../mm/state.ts";
 import { findVma, VM } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
@@ -19,6 +20,7 @@ export function sysMseal(m: HugeState, mm: Mm, address: Addr, length: number, fl
   if (flags !== 0 || !isAligned(address, PAGE_SIZE)) return -EINVAL;
   const end = address + alignUp(length, PAGE_SIZE);
   if (end >= ADDRESS_SPACE) return -EINVAL;
+  enterMm(m, mm, "write");
   if (!isRangeMapped(mm, address, end)) return -ENOMEM;
   for (let at = address; at < end; ) {
     const vma = findVma(mm.vmas, at)!;

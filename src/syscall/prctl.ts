@@ -4,6 +4,7 @@
 
 import { EINVAL, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import type { Mm } from "../mm/state.ts";
 
 /** Third argument: VMAs with MADV_HUGEPAGE stay permitted. */
@@ -21,6 +22,7 @@ export function sysSetThpDisable(
   const isKnownFlag =
     flags === 0 || (flags === PR_THP_DISABLE_EXCEPT_ADVISED && m.profile.prctlExceptAdvised);
   if (!isKnownFlag || (value === 0 && flags !== 0) || arg4 !== 0 || arg5 !== 0) return -EINVAL;
+  enterMm(m, mm, "write");
   if (value === 0) mm.thpDisable = "no";
   else mm.thpDisable = flags === PR_THP_DISABLE_EXCEPT_ADVISED ? "exceptAdvised" : "all";
   return 0;

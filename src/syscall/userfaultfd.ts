@@ -17,6 +17,7 @@ import { EEXIST, EINVAL, ENOENT, ENOMEM, type Err } from "../base/errno.ts";
 import { newAnonPage, newEntryFlags } from "../fault/anon.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { prepareAnonVma } from "../mm/anon-vma.ts";
+import { enterMm } from "../mm/mmap-lock.ts";
 import { ENTRY, NO_TABLE } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
@@ -39,6 +40,7 @@ export function registerRange(
   const bits = vmBitsOf(mode);
   const end = start + length;
   if (bits === 0 || !isRange(start, length)) return -EINVAL;
+  enterMm(m, mm, "write");
   const inRange = vmasWithin(mm, start, end);
   if (inRange.length === 0 || inRange[0].start > start) return -EINVAL;
   if (inRange.some((vma) => !isAnonymous(vma) || (vma.flags & VM.DROPPABLE) !== 0)) return -EINVAL;
@@ -51,6 +53,7 @@ export function registerRange(
 /** UFFDIO_UNREGISTER: what was write-protected no longer is. 0, -EINVAL or -ENOMEM. */
 export function unregisterRange(m: HugeState, mm: Mm, start: Addr, length: number): Err {
   if (!isRange(start, length)) return -EINVAL;
+  enterMm(m, mm, "write");
   const end = start + length;
   for (const vma of vmasWithin(mm, start, end))
     if ((vma.flags & VM.UFFD_WP) !== 0)
@@ -76,6 +79,7 @@ export interface UffdFill {
 export function fillRange(m: HugeState, mm: Mm, fill: UffdFill): number | Err {
   const { start, length } = fill;
   if (!isRange(start, length)) return -EINVAL;
+  enterMm(m, mm, "read");
   const vma = findVma(mm.vmas, start);
   if (vma === null || start + length > vma.end || (vma.flags & VM_UFFD) === 0) return -ENOENT;
   if (fill.isWriteProtected === true && (vma.flags & VM.UFFD_WP) === 0) return -EINVAL;
@@ -121,6 +125,7 @@ export function protectWrites(
   how: "protect" | "resolve",
 ): Err {
   if (!isRange(start, length)) return -EINVAL;
+  enterMm(m, mm, "read");
   const end = start + length;
   for (let at = start; at < end; ) {
     const vma = findVma(mm.vmas, at);
