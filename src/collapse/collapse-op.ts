@@ -40,6 +40,8 @@ export interface CollapseOp extends Operation, Seen {
   pteTable: number;
   /** How many of its entries have been taken: their folios are locked and on no LRU list. */
   nrTaken: number;
+  /** Of those that it has looked at while taking: empty, or of the zero page. */
+  nrFilled: number;
   /** Its anon_vma lock is held while the pages are taken; 0 before. */
   anonVma: number;
 }
@@ -53,6 +55,7 @@ export function collapseFields(mmId: number, region: number, actor: Actor) {
     pmdSlot: -1,
     pteTable: NO_TABLE,
     nrTaken: 0,
+    nrFilled: 0,
     anonVma: 0,
   };
   return { mmId, region, actor, ...seen, ...taken };

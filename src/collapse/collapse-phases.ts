@@ -73,6 +73,7 @@ export const collapsePhases = definePhases<HugeState, CollapseOp>({
   lockId: (op, name) => (name === "mmap" ? op.mmId : op.anonVma),
   takesCallerLocks: true,
   locksFolio: hasTaken,
+  mustWait: (m, op) => op.phase === "swapIn" && meetsMigration(m, op),
   frames: (_m, op): readonly FrameHold[] =>
     op.folio === NO_PFN ? [] : [{ pfn: op.folio, nrMigrating: 0, references: 1 }],
   tables: (op): readonly TableHold[] =>
@@ -175,6 +176,14 @@ function swapInPage(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, pteIndex: nu
   return result < 0 ? SCAN.FAIL : SCAN.SUCCEED;
 }
 
+/** Who brings pages back waits for those that are being migrated. */
+function meetsMigration(m: HugeState, op: CollapseOp): boolean {
+  const first = m.tables.payload[op.pmdSlot] * 512;
+  for (let slot = first; slot < first + PAGES; slot++)
+    if ((m.tables.flags[slot] & ENTRY.MIGRATION) !== 0) return true;
+  return false;
+}
+
 /** Phase 3, alone in the address space (COLL-128). */
 function lookOnceMore(m: HugeState, op: CollapseOp): CollapsePhase {
   const result = revalidate(m, op.mmId, op.region, op.actor);
@@ -213,8 +222,8 @@ function install(m: HugeState, op: CollapseOp): CollapsePhase {
   const { mm, vma } = placeOf(m, op);
   replaceByHuge(m, mm, vma, op);
   if (op.actor === ACTOR.khugepaged) {
-    m.khugepaged.work.nrPagesFilled += op.none;
-    m.khugepaged.work.nrPagesCopied += PAGES - op.none;
+    m.khugepaged.work.nrPagesFilled += op.nrFilled;
+    m.khugepaged.work.nrPagesCopied += PAGES - op.nrFilled;
   }
   return "release";
 }

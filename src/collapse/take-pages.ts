@@ -16,30 +16,36 @@ import { VM_UFFD, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
 import { lruAdd, lruDel } from "../phys/lru.ts";
 import { isFolioBusy } from "../sched/locks.ts";
-import type { CollapseOp } from "./collapse-op.ts";
+import type { CollapseOp, Seen } from "./collapse-op.ts";
 import { countRefusal, isYoungElsewhere, NO_LIMIT } from "./scan.ts";
 import { ACTOR, SCAN, type ScanResult, traceNumber } from "./scan-result.ts";
 
 const KIND = ENTRY.PRESENT | ENTRY.SPECIAL;
 
+/** What taking has seen. */
+type Taken = Omit<Seen, "unmapped">;
+
 /** SUCCEED with every page taken, or why not; then the record says how far it came. */
 export function takePages(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): ScanResult {
-  let result = takeAll(m, mm, vma, op);
+  // Counted anew: what the scan has seen is told at the end as it was then (COLL-280).
+  const taken: Taken = { lastHead: -1, none: 0, referenced: 0, writable: 0 };
+  let result = takeAll(m, mm, vma, op, taken);
+  op.nrFilled = taken.none;
   countRefusal(m, result);
-  if (result === SCAN.SUCCEED) result = judge(m, op);
+  if (result === SCAN.SUCCEED) result = judge(m, op, taken);
   m.events?.emit(
     EVENT.mm_collapse_huge_page_isolate,
-    op.lastHead,
-    op.none,
-    op.referenced,
+    taken.lastHead,
+    taken.none,
+    taken.referenced,
     traceNumber(m.profile, result),
-    op.writable > 0 ? 1 : 0,
+    taken.writable > 0 ? 1 : 0,
   );
   return result;
 }
 
 /** The walk again, under locks: much can have happened since the scan. */
-function takeAll(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): ScanResult {
+function takeAll(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, taken: Taken): ScanResult {
   const { flags, payload } = m.tables;
   const { order, mapcount, largeMapcount, refcount } = m.frames;
   const folioFlags = m.frames.flags;
@@ -50,26 +56,22 @@ function takeAll(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): ScanResult {
   const mayBeLocked = hasFolioLocks(m, op);
   const base = op.pteTable * 512;
   let shared = 0;
-  op.lastHead = -1;
-  op.none = 0;
-  op.referenced = 0;
-  op.writable = 0;
   for (; op.nrTaken < PTES_PER_REGION; op.nrTaken++) {
     const slot = base + op.nrTaken;
     const entry = flags[slot];
     if (entry === 0 || (entry & ENTRY.SPECIAL) !== 0) {
-      op.none++;
-      if (isArmed || op.none > maxNone) return SCAN.EXCEED_NONE_PTE;
+      taken.none++;
+      if (isArmed || taken.none > maxNone) return SCAN.EXCEED_NONE_PTE;
       continue;
     }
     if ((entry & ENTRY.PRESENT) === 0) return SCAN.PTE_NON_PRESENT;
     if ((entry & ENTRY.UFFD_WP) !== 0) return SCAN.PTE_UFFD_WP;
-    if ((entry & ENTRY.WRITE) !== 0) op.writable++;
+    if ((entry & ENTRY.WRITE) !== 0) taken.writable++;
     const pfn = payload[slot];
     const size = 1 << order[pfn];
     const head = pfn & -size;
     const bits = folioFlags[head];
-    op.lastHead = head;
+    taken.lastHead = head;
     if (size === 1 ? mapcount[pfn] > 1 : isMaybeMappedShared(m, head)) {
       shared++;
       if (shared > maxShared) return SCAN.EXCEED_SHARED_PTE;
@@ -85,16 +87,16 @@ function takeAll(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): ScanResult {
       folioFlags[head] |= PG.LOCKED;
     }
     if (!isKhugepaged) continue;
-    if ((entry & ENTRY.YOUNG) !== 0 || (bits & PG.REFERENCED) !== 0) op.referenced++;
-    else if (m.mmuNotifier !== null && isYoungElsewhere(m, mm, op.region, slot)) op.referenced++;
+    if ((entry & ENTRY.YOUNG) !== 0 || (bits & PG.REFERENCED) !== 0) taken.referenced++;
+    else if (m.mmuNotifier !== null && isYoungElsewhere(m, mm, op.region, slot)) taken.referenced++;
   }
   return SCAN.SUCCEED;
 }
 
 /** COLL-130: of the two tests after the scan only the first is made again. */
-function judge(m: HugeState, op: CollapseOp): ScanResult {
-  if (!m.profile.collapsesReadOnly && op.writable === 0) return SCAN.PAGE_RO;
-  const isIdle = op.actor === ACTOR.khugepaged && op.referenced === 0;
+function judge(m: HugeState, op: CollapseOp, taken: Taken): ScanResult {
+  if (!m.profile.collapsesReadOnly && taken.writable === 0) return SCAN.PAGE_RO;
+  const isIdle = op.actor === ACTOR.khugepaged && taken.referenced === 0;
   return isIdle ? SCAN.LACK_REFERENCED_PAGE : SCAN.SUCCEED;
 }
 

@@ -150,7 +150,8 @@ export function waitText(state: ModelState, task: ExploredTask): string {
     const text = lockText(state, op.task, [{ name, id: table.lockId(op, name), mode }]);
     if (text !== null) return `${text}, for phase ${op.phase} of ${op.table}`;
   }
-  return "";
+  const isWaiting = table.mustWait?.(state.m, op) === true;
+  return isWaiting ? `an entry, in phase ${op.phase} of ${op.table}` : "";
 }
 
 /** One step of a task that can take one. What was done, for people, if `wantsText`. */

@@ -135,6 +135,38 @@ task B: unmap R
   expect([found.nrExecuted, findings]).toEqual([3, []]);
 });
 
+test("COLL-280 what the scan counted is told as it was, though a fault has filled a page before the pages are taken", () => {
+  const { outcomes: ends } = explored(`
+knob thp.enabled=never
+map R 1hp
+write R[0]
+task C: madvise R COLLAPSE
+task F: write R[1]
+`);
+  const counts = ends.map(({ lines }) => lines.get("trace")!.match(/none_or_zero=\d+/g));
+  // Isolated, then scanned: the events come in this order.
+  expect(counts.toSorted()).toEqual([
+    ["none_or_zero=510", "none_or_zero=510"],
+    ["none_or_zero=510", "none_or_zero=511"],
+    ["none_or_zero=511", "none_or_zero=511"],
+  ]);
+});
+
+test("COLL-207 a collapse that brings pages back waits for those that a split is moving", () => {
+  const { outcomes: ends, findings } = explored(`
+map R 1hp
+write R[0..512 by 64]
+protect R[0] r
+protect R[0] rw
+task C: madvise R COLLAPSE -> 0|EAGAIN
+task S: split R[0] -> 0|EAGAIN|EFAULT
+never trace swapin ret=16
+never trace collapse status=page_locked if S -> EFAULT
+`);
+  expect(findings).toEqual([]);
+  expect(ends.some(({ lines }) => lines.get("trace")!.includes("swapin"))).toBe(true);
+});
+
 test("a file with tasks runs them one after the other where it is run, and holds what is always so", () => {
   const text = `${TWO_FAULTS}always R[9] huge\nalways R[3] huge if C -> EINVAL\nnever R[4] zero\n`;
   const result = runScenario(scenario(text), createModelBackend());

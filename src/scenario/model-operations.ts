@@ -7,6 +7,7 @@
  */
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
+import { beginMadviseCollapse } from "../collapse/madvise-collapse.ts";
 import { isAccessible, translateToPfn } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
 import { beginShrink } from "../huge/deferred-split-phases.ts";
@@ -17,6 +18,7 @@ import { listPhases } from "../sched/phase-table.ts";
 import { findOperation } from "../sched/runner.ts";
 import type { Operation } from "../sched/state.ts";
 import { createTask, endTask, taskOf } from "../sched/tasks.ts";
+import { MADV } from "../syscall/madvise.ts";
 import type { StepResult } from "./backend.ts";
 import { addressesOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
@@ -56,6 +58,13 @@ interface Starter<V extends Verb> {
 const STARTERS: { readonly [V in Verb]?: Starter<V> } = {
   read: { begin: beginTouch, end: () => "again" },
   write: { begin: beginTouch, end: () => "again" },
+  madvise: {
+    begin: (state, { mm }, { span, advice }, task) => {
+      const { start, end } = addressesOf(state.layout, span);
+      return advice !== MADV.COLLAPSE ? null : beginMadviseCollapse(state.m, task, mm, start, end);
+    },
+    end: (_state, _process, _action, result) => result,
+  },
   poison: {
     begin: (state, { mm }, { span }, task) => {
       const pfn = mappedPage(state, mm, span);

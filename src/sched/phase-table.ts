@@ -61,6 +61,11 @@ export interface PhaseTable<State extends SchedState, Op extends Operation> {
   readonly takesCallerLocks?: true;
   /** True if the operation has the lock of this folio now; for those that hold so many that they are not listed. */
   locksFolio?(m: State, op: Op, head: number): boolean;
+  /**
+   * True if the next phase has to wait for something that is no lock: an entry that somebody migrates. Its locks are taken then. Not
+   * asked of an operation without a task, which lets the others go on itself.
+   */
+  mustWait?(m: State, op: Op): boolean;
   /** What it holds now. */
   frames(m: State, op: Op): readonly FrameHold[];
   /** Page tables it holds now; left out if it never does. */

@@ -119,7 +119,7 @@ export function stepOperation(m: SchedState, id: number): StepResult {
   const table = m.phaseTables[op.table];
   const phase = table.phases[op.phase];
   assert(phase !== undefined, "an operation is in a phase that its table does not have");
-  if (!takeNeeds(m, table, op)) return "blocked";
+  if (!takeNeeds(m, table, op) || mustWait(m, op)) return "blocked";
 
   const { sched } = m;
   const before = sched.current;
@@ -156,7 +156,12 @@ export function canStep(m: SchedState, id: number): boolean {
     if (lockHolder(m, name, lock, mode, op.task) !== null) return false;
     if (!isHeldBy(m, op.task, name, lock)) return true;
   }
-  return true;
+  return !mustWait(m, op);
+}
+
+/** True if the next phase of the operation waits for an entry. */
+function mustWait(m: SchedState, op: Operation): boolean {
+  return op.task !== CALLER && m.phaseTables[op.table].mustWait?.(m, op) === true;
 }
 
 function isHeldBy(m: SchedState, task: number, name: LockName, id: number): boolean {
@@ -304,7 +309,7 @@ function letHolderRun(m: SchedState, op: Operation): boolean {
     const holder = lockHolder(m, name, table.lockId(op, name), mode, op.task);
     if (holder !== null) return mayStep(m, holder.operation) && stepOutermost(m, holder.operation);
   }
-  return true;
+  return !mustWait(m, op) || letOthersRun(m);
 }
 
 /**
