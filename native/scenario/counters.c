@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "counters.h"
 #include "hush.h"
+#include "lease.h"
 #include "wire.h"
 
 #include <dirent.h>
@@ -133,6 +134,7 @@ static int index_of(const char *name) {
 
 void counters_before(void) {
   hush_on();
+  knobs_lend();
   measured_kb = used_kb;
   read_stats(stats->before);
   read_vmstat(vmstat->before);
@@ -167,6 +169,7 @@ void counters_after_tries(int nr) {
   add_changes(vmstat, read_vmstat, nr);
   huge_faults_after += vmstat->change[i];
   add_changes(stats, read_stats, nr);
+  knobs_withhold();
   hush_off();
 }
 

@@ -118,11 +118,6 @@ static int wake(unsigned long pages) {
   return error ? error : await_sleep();
 }
 
-static long read_number(const char *path) {
-  char text[32];
-  return read_text(path, text, sizeof text) > 0 ? strtol(text, NULL, 10) : 0;
-}
-
 /* ---- Markers --------------------------------------------------------------------------------------------------- */
 
 /* Registers at madvise, because it has touched a page before: the one in front of the first region. */

@@ -87,6 +87,12 @@ static int knob_note(const char *path) {
   return nr_knobs++;
 }
 
+static int is_withheld;
+
+static int is_for_all(int at) {
+  return !strcmp(knobs[at].value, "always") && strstr(knobs[at].path, "/enabled");
+}
+
 int knob_write(const char *path, const char *value) {
   if (strstr(path, "..") || (strncmp(path, THP, strlen(THP)) && strncmp(path, "/proc/sys/vm/", 13)))
     return -EPERM;
@@ -100,12 +106,25 @@ int knob_write(const char *path, const char *value) {
     chosen(now);
     snprintf(knobs[at].value, sizeof knobs[0].value, "%s", now);
   }
+  if (is_withheld && is_for_all(at)) write_text(path, "madvise");
   return error;
 }
 
 void knob_rewrite(const char *path) {
   int at = knob_index(path);
   if (at >= 0) write_text(path, knobs[at].value);
+}
+
+void knobs_lend(void) {
+  is_withheld = 0;
+  for (int i = 0; i < nr_knobs; i++)
+    if (is_for_all(i)) write_text(knobs[i].path, knobs[i].value);
+}
+
+void knobs_withhold(void) {
+  is_withheld = 1;
+  for (int i = 0; i < nr_knobs; i++)
+    if (is_for_all(i)) write_text(knobs[i].path, "madvise");
 }
 
 /* ---- Quiet ----------------------------------------------------------------------------------------------------- */
@@ -120,6 +139,16 @@ static void map_scratch(void) {
   scratch = (char *)(((uintptr_t)area + HUGE - 1) & ~(HUGE - 1));
   memset(scratch, 1, HUGE);
   drain_lru();
+}
+
+void split_folios_of_others(void) {
+  static long nr_that_stay; /* somebody holds them */
+  long nr = read_number(THP "hugepages-2048kB/stats/nr_anon_partially_mapped");
+  if (nr > nr_that_stay) {
+    write_text("/proc/sys/vm/drop_caches", "2");
+    nr = read_number(THP "hugepages-2048kB/stats/nr_anon_partially_mapped");
+  }
+  nr_that_stay = nr;
 }
 
 static long free_blocks(void) {

@@ -23,4 +23,13 @@ void knob_rewrite(const char *path);
 /* The memory of a private 2 MiB area is collapsed again, which drains the LRU batches of all CPUs. */
 void drain_lru(void);
 
+/*
+ * Knobs that let memory be huge that nobody advised hold "madvise" except between these two, so that other programs do not make
+ * huge pages of which the scenario's operations would break up the rest.
+ */
+void knobs_lend(void);
+void knobs_withhold(void);
+/* Breaks up the large folios of other programs that wait for it, before the scenario has any. */
+void split_folios_of_others(void);
+
 #endif

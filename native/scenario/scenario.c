@@ -296,6 +296,8 @@ static void serve_begin(void) {
     error = begin_knobs(take_u32(), why, sizeof why);
     daemon_after_knob();
   }
+  knobs_withhold();
+  if (!error) split_folios_of_others();
   if (!error && (error = swap_ready(swap_bytes)) != 0)
     snprintf(why, sizeof why, "a zram device cannot be used for swap");
   if (!error) error = open_channels();
@@ -439,7 +441,9 @@ static void serve_write(int is_drop) {
 static void serve_read_knob(void) {
   char path[160], value[1024] = "";
   take_string(path, sizeof path);
+  knobs_lend();
   int64_t result = knob_read(path, value, sizeof value);
+  knobs_withhold();
   answer_begin(0);
   put_u64((uint64_t)result);
   put_string(value);
@@ -469,6 +473,7 @@ static void serve_join(void) {
 static void serve_swap(void) {
   uint32_t is_on = take_u32();
   counters_before();
+  knobs_withhold(); // it takes longer than others can be kept quiet
   int result = is_on ? swap_on() : swap_off();
   counters_after();
   answer_result(result);
@@ -486,7 +491,12 @@ static void serve_observe(void) {
     put_u64((uint64_t)process->minflt);
     put_u64((uint64_t)process->majflt);
     put_status(&process->watched);
+    // THPeligible says what the knobs say.
+    hush_on();
+    knobs_lend();
     put_vmas(&process->watched);
+    knobs_withhold();
+    hush_off();
     for (uint32_t k = 0; k < nr_ranges; k++) {
       uint64_t start = take_u64();
       put_pages(&process->watched, start, take_u32());

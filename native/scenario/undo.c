@@ -45,6 +45,12 @@ int read_text(const char *path, char *text, int size) {
   return (int)n;
 }
 
+/* The number in a small file, 0 if it cannot be read. */
+long read_number(const char *path) {
+  char text[32];
+  return read_text(path, text, sizeof text) > 0 ? strtol(text, NULL, 10) : 0;
+}
+
 /* Start time of a process in clock ticks since boot, 0 if there is none. */
 uint64_t process_start_time(pid_t pid) {
   char path[64], text[1024];

@@ -35,5 +35,6 @@ void undo_all(void);
 uint64_t process_start_time(pid_t pid);
 int write_text(const char *path, const char *text);
 int read_text(const char *path, char *text, int size);
+long read_number(const char *path);
 
 #endif
