@@ -173,6 +173,19 @@ void counters_after_tries(int nr) {
   hush_off();
 }
 
+void counters_after_long(void) {
+  static int64_t *kept;
+  if (!kept) kept = private_memory(MAX_VMSTAT * sizeof *kept);
+  memcpy(kept, vmstat->change, MAX_VMSTAT * sizeof *kept);
+  add_changes(vmstat, read_vmstat, 1);
+  for (int i = 0; i < vmstat->nr; i++)
+    if (strstr(vmstat->names[i], "thp_") || strstr(vmstat->names[i], "hugepages"))
+      vmstat->change[i] = kept[i];
+  huge_faults_after = -1;
+  knobs_withhold();
+  hush_off();
+}
+
 static void put_changes(const struct counter_set *set) {
   put_u32((uint32_t)set->nr);
   put_bytes(set->change, (size_t)set->nr * sizeof set->change[0]);

@@ -24,6 +24,8 @@ void counters_before(void);
 void counters_after(void);
 /* As counters_after, where the kernel tried `nr` times what should be tried once: failed splits are counted once (canary.h). */
 void counters_after_tries(int nr);
+/* As counters_after, for what takes longer than others can be kept quiet and touches no large folio: theirs are not counted. */
+void counters_after_long(void);
 /* Appends u32 n, n x s64 for vmstat, then the same for the stats, to the answer. */
 void counters_put(void);
 /* Adds to a counter that is counted elsewhere: full_scans. */

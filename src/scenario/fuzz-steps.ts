@@ -115,7 +115,7 @@ interface KnownRange {
 }
 
 /** Of the header's swap device, where there is one. */
-const SWAP_BYTES = 64 * 2 ** 20;
+const SWAP_BYTES = 16 * 2 ** 20;
 
 /** What is the same for many scenarios: making or removing a swap device costs the live kernel more than a scenario. */
 export interface FuzzSetting {
