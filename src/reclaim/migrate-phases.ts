@@ -2,7 +2,8 @@
  * Migration of one anonymous folio to other frames, as a phase table.
  *
  * Entry: migratePhases; migrateFolio runs it at once, migrateWithin calls it from a phase of another table.
- * Locks: folio throughout; the anon_vma is dropped while a target is allocated.
+ * Locks: folio throughout; the anon_vma only for the two walks over the mappings, so that it is free while a target is allocated and while
+ *        the contents move: a collapse or a fork may come upon the migration entries (COLL-207).
  * Holds: until "move" has frozen the count, "undo" can put every mapping back. Huge entries stay huge: they become huge
  *        migration entries. The old folio is left with the caller's one reference.
  */
@@ -48,7 +49,7 @@ export interface MigrateOp extends Operation {
   to: Pfn;
 }
 
-type MigratePhase = "check" | "allocate" | "unmap" | "move" | "undo" | "done";
+type MigratePhase = "check" | "allocate" | "unmap" | "move" | "remap" | "undo" | "done";
 type MigrateRows = Readonly<
   Record<Exclude<MigratePhase, "done">, Phase<HugeState, MigrateOp, MigratePhase>>
 >;
@@ -57,7 +58,8 @@ const rows: MigrateRows = {
   check: { holds: "folio anonVma", run: checkFolio },
   allocate: { holds: "folio", run: allocateTarget },
   unmap: { holds: "folio anonVma", run: unmapFolio },
-  move: { holds: "folio anonVma", run: moveFolio },
+  move: { holds: "folio", run: moveFolio },
+  remap: { holds: "folio anonVma", run: remapFolio },
   undo: { holds: "folio anonVma", run: putBack },
 };
 
@@ -135,13 +137,18 @@ function unmapFolio(m: HugeState, op: MigrateOp): MigratePhase {
   return "move";
 }
 
-/** Freezes the count, gives the new folio what the old one was, and maps it. */
+/** Freezes the count and gives the new folio what the old one was. */
 function moveFolio(m: HugeState, op: MigrateOp): MigratePhase {
   if (m.frames.refcount[op.from] !== 1) {
     op.result = -EAGAIN;
     return "undo";
   }
   copyRows(m, op);
+  return "remap";
+}
+
+/** Every mapping that is left is one of the new folio. */
+function remapFolio(m: HugeState, op: MigrateOp): MigratePhase {
   mapAgain(m, op, op.to);
   const { to } = op;
   op.to = NO_PFN;

@@ -11,6 +11,7 @@
 import { PAGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ENOMEM } from "../base/errno.ts";
+import { passUnderWay } from "../collapse/khugepaged-phases.ts";
 import { isAccessible } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, faultKindOf, poisonOf } from "../fault/kinds.ts";
@@ -108,6 +109,8 @@ function waitsFor(state: ModelState, { script, progress }: ExploredTask): string
       return faultLocks();
     }
     case "pin":
+    case "poison":
+    case "soft-offline":
     case "hold-page": {
       const access = action.verb === "pin" ? "write" : "read";
       const missing = pagesOf(state, action.span).filter(
@@ -161,7 +164,7 @@ export function takeStep(state: ModelState, task: ExploredTask, wantsText = fals
   if (progress.operation !== 0) return stepOne(state, task, wantsText);
   const { verb } = statement.action;
   if (verb === "read" || verb === "write") return touchOne(state, task, wantsText);
-  progress.started = startIn(state, statement, progress.task);
+  if (isInPhases(statement.action)) progress.started = startIn(state, statement, progress.task);
   if (progress.started !== null) {
     begin(state, progress, progress.started.operation);
     return stepOne(state, task, wantsText);
@@ -271,12 +274,21 @@ function end(state: ModelState, task: ExploredTask, result: StepResult): void {
 function beginEarly(state: ModelState, { script, progress }: ExploredTask): void {
   const next = script.statements[progress.at]?.statement;
   if (next === undefined || !beginsBlindly(next.action) || processOf(state, next) === null) return;
+  if (next.action.verb === "khugepaged" && passUnderWay(state.m) !== null) return;
   progress.started = startIn(state, next, progress.task);
   if (progress.started !== null) begin(state, progress, progress.started.operation);
 }
 
+/** What a pass of khugepaged finds does not matter when it begins, nor the memory that is to be collapsed. */
 function beginsBlindly(action: Action): boolean {
+  if (action.verb === "khugepaged") return true;
   return action.verb === "madvise" && action.advice === MADV.COLLAPSE;
+}
+
+/** What changes contents is one step: the plain record of them is changed in that step too. */
+function isInPhases(action: Action): boolean {
+  if (action.verb !== "madvise") return true;
+  return action.advice === MADV.COLLAPSE || action.advice === MADV.PAGEOUT;
 }
 
 function setTag(state: ModelState, task: ExploredTask): void {

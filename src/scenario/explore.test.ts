@@ -201,7 +201,6 @@ const MISTAKES: readonly (readonly [string, number, string])[] = [
   ["task A: write R[0]\nalways R[0] huge if A.2 -> 0", 22, "from 1 to 1"],
   ["task A: write R[0]\nalways R[0] hug", 12, "one state"],
   ["task A: write R[0]\nalways A -> 0\ntask B: read R[0]", 0, "tasks before what is claimed"],
-  ["fork C\ntask A: write R[0]\ntask A: C: write R[0]", 8, "a statement in main"],
 ];
 
 test.each(MISTAKES)("the mistake in %j is shown at its place", (text, column, wanted) => {

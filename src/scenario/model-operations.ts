@@ -7,12 +7,14 @@
  */
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
+import { beginPass } from "../collapse/khugepaged-phases.ts";
 import { beginMadviseCollapse } from "../collapse/madvise-collapse.ts";
 import { isAccessible, translateToPfn } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
 import { beginShrink } from "../huge/deferred-split-phases.ts";
 import { beginDropCaches } from "../huge/drop-caches-phases.ts";
 import { beginSplitPage } from "../huge/split-page-phases.ts";
+import { NO_TASK } from "../mm/khugepaged-list.ts";
 import { beginFailure, beginOffline } from "../reclaim/memory-failure.ts";
 import { listPhases } from "../sched/phase-table.ts";
 import { findOperation } from "../sched/runner.ts";
@@ -97,6 +99,11 @@ const STARTERS: { readonly [V in Verb]?: Starter<V> } = {
       const { max_ptes_none } = m.knobs.khugepaged;
       return queues.length === 1 ? beginShrink(m, task, queues[0], nr, max_ptes_none) : null;
     },
+    end: () => 0,
+  },
+  khugepaged: {
+    begin: ({ m }, _process, { nrPasses }, task) =>
+      nrPasses === 1 && m.khugepaged.task !== NO_TASK ? beginPass(m, task) : null,
     end: () => 0,
   },
   "drop-caches": {

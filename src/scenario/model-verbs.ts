@@ -6,6 +6,7 @@
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
+import { runKhugepagedPass } from "../collapse/khugepaged.ts";
 import { dirtyMapped, handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
@@ -158,6 +159,9 @@ function carryOutOnMachine(
       return save(state, action.name);
     case "restore":
       return putBack(state, action.name);
+    case "khugepaged":
+      for (let i = 0; i < action.nrPasses; i++) runKhugepagedPass(state.m);
+      return 0;
     case "swapon":
       return switchSwapOn(state, line);
     case "swapoff":

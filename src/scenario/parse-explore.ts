@@ -31,8 +31,6 @@ const NOT_IN_TASKS = ["hold", "continue", "snapshot", "restore", "mark", "thread
 
 interface Script {
   readonly name: string;
-  /** The process or thread that all its statements act in. */
-  readonly actor: string;
   readonly statements: TaskStatement[];
 }
 
@@ -71,7 +69,7 @@ export class ExplorationReader {
     const { names, on } = this;
     const actorLabel = reader.takeLabel();
     const actor = names.useActor(reader, actorLabel ?? { text: MAIN, column: 0 });
-    const script = this.scriptOf(reader, label, actor, actorLabel ?? label);
+    const script = this.scriptOf(reader, label);
     if (script.statements.length >= MOST_STATEMENTS)
       throw reader.error(label, `at most ${MOST_STATEMENTS} statements in a task`);
     const verb = reader.peek();
@@ -84,18 +82,14 @@ export class ExplorationReader {
     script.statements.push({ statement, wanted });
   }
 
-  private scriptOf(reader: LineReader, label: Word, actor: string, place: Word): Script {
+  private scriptOf(reader: LineReader, label: Word): Script {
     const known = this.scripts.get(label.text);
-    if (known !== undefined) {
-      if (known.actor !== actor)
-        throw reader.error(place, `a statement in ${known.actor}, as all of task ${label.text}`);
-      return known;
-    }
+    if (known !== undefined) return known;
     if (this.scripts.size >= MOST_TASKS) throw reader.error(label, `at most ${MOST_TASKS} tasks`);
     if (this.names.isTask(label.text))
       throw reader.error(label, `a new name: ${label.text} is a process or thread`);
     const name = this.names.define(reader, "script", label);
-    const script = { name, actor, statements: [] };
+    const script = { name, statements: [] };
     this.scripts.set(name, script);
     return script;
   }
