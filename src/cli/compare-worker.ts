@@ -7,7 +7,8 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { UsageError } from "../base/usage-error.ts";
-import { createReplay } from "../lab/replay.ts";
+import { createReplay, type SettingReplay } from "../lab/replay.ts";
+import { END_BLOCK_BYTES, endTickOf } from "../trace/end-block.ts";
 import type { WorkerFailure, WorkerJob, WorkerMessage } from "./compare-workers.ts";
 import { chunkBytesOf, createReaderFor } from "./trace-format.ts";
 
@@ -19,11 +20,12 @@ function post(message: WorkerMessage): void {
 }
 
 function run({ tracePath, traceName, format, request }: WorkerJob): void {
-  const replay = createReplay(request, traceName);
-  const reader = createReaderFor(format, replay.sink, traceName);
   const file = openSync(tracePath, "r");
+  let replay: SettingReplay;
   try {
     const size = fstatSync(file).size;
+    replay = createReplay(request, traceName, format === "hugelab" ? lengthOf(file, size) : null);
+    const reader = createReaderFor(format, replay.sink, traceName);
     const chunk = new Uint8Array(chunkBytesOf(format));
     let nrRead = 0;
     let told = 0;
@@ -40,6 +42,13 @@ function run({ tracePath, traceName, format, request }: WorkerJob): void {
     closeSync(file);
   }
   post({ type: "done", outcome: replay.outcome() });
+}
+
+/** Ticks of a recording, as its last bytes say; null if they say nothing. */
+function lengthOf(file: number, size: number): number | null {
+  const tail = new Uint8Array(Math.min(size, END_BLOCK_BYTES));
+  readSync(file, tail, 0, tail.length, size - tail.length);
+  return endTickOf(tail);
 }
 
 function failureOf(error: unknown): WorkerFailure {

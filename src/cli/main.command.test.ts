@@ -229,8 +229,8 @@ describe("compare", () => {
   });
 
   test("says which knobs have no effect yet, unless quiet", () => {
-    const args = ["replay", "fill.hlt", "--set", "khugepaged.max_ptes_none=0"];
-    expect(hugelab(args).stderr).toContain("khugepaged.max_ptes_none changes nothing here");
+    const args = ["replay", "fill.hlt", "--set", "thp.shmem_enabled=force"];
+    expect(hugelab(args).stderr).toContain("thp.shmem_enabled changes nothing here");
     expect(hugelab([...args, "-q"]).stderr).toBe("");
   });
 

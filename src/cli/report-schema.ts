@@ -46,6 +46,9 @@ const trace = z.object({
   nrThreads: count,
   nrAccesses: count,
   nrPagesTouched: count.describe("4 KiB pages"),
+  clock: z
+    .object({ nsPerTick: ns, from: z.enum(["plain run", "nominal"]) })
+    .describe("virtual time of an instruction; khugepaged sleeps in it"),
 });
 
 const machine = z.object({
@@ -64,6 +67,10 @@ const memory = z.object({
   peakNeverWrittenBytes: bytes,
   finalNeverWrittenBytes: bytes,
   peakPageTableBytes: bytes,
+  growth: z
+    .object({ byFaultBytes: bytes, byCollapseBytes: bytes, notYetSplitBytes: bytes })
+    .exactOptional()
+    .describe("what is there at the peak and holds nothing, by cause"),
 });
 
 const faults = z.object({
@@ -93,6 +100,18 @@ const huge = z.object({
     })
     .exactOptional(),
 });
+
+const khugepaged = z
+  .object({
+    cpuMs: ms.describe("simulated; not part of predictedMs"),
+    passes: count,
+    fullScans: count,
+    regionsScanned: count,
+    regionsCollapsed: count,
+    filledBytes: bytes,
+    msUntilCoverage: ms.nullable().describe("virtual time until 90 % of the most huge memory"),
+  })
+  .describe("absent where no huge page of 2 MiB is enabled");
 
 const tlb = z
   .object({
@@ -128,6 +147,7 @@ const setting = z.object({
   memory,
   faults,
   huge,
+  khugepaged: khugepaged.exactOptional(),
   tlb: tlb.nullable(),
   time,
   series,

@@ -35,7 +35,6 @@ export interface Knob {
 
 /** Knobs of these parts are accepted and change nothing in a replay. */
 export const NOT_SIMULATED: Readonly<Partial<Record<KnobPart, string>>> = {
-  khugepaged: "khugepaged's background collapse is not simulated",
   shmem: "shared memory and tmpfs are not simulated as huge",
   underused: "the shrinker of underused huge pages is not simulated",
 };

@@ -45,6 +45,15 @@ export function fixtureSetting(given: FixtureSetting): SettingResult {
       peakNeverWrittenBytes: unwritten,
       finalNeverWrittenBytes: unwritten / 2,
       peakPageTableBytes: nrSmall * 8,
+      ...(given.hasHugeUse
+        ? {
+            growth: {
+              byFaultBytes: unwritten * 0.75,
+              byCollapseBytes: unwritten * 0.25,
+              notYetSplitBytes: coverage * MIB,
+            },
+          }
+        : {}),
     },
     faults: {
       total: nrSmall + nrHuge,
@@ -69,6 +78,19 @@ export function fixtureSetting(given: FixtureSetting): SettingResult {
           }
         : {}),
     },
+    ...(given.name === "never"
+      ? {}
+      : {
+          khugepaged: {
+            cpuMs: 12,
+            passes: 3,
+            fullScans: 1,
+            regionsScanned: 24,
+            regionsCollapsed: nrHuge > 0 ? 5 : 0,
+            filledBytes: unwritten / 4,
+            msUntilCoverage: coverage === 0 ? null : 400,
+          },
+        }),
     tlb:
       given.hasTlb === false
         ? null
@@ -137,6 +159,7 @@ export function fixtureTrace(given: FixtureTrace = {}): TraceSummary {
     nrThreads: 2,
     nrAccesses: 1_000_000_000,
     nrPagesTouched: 102_400,
+    clock: { nsPerTick: 0.5, from: nrRuns === 0 ? "nominal" : "plain run" },
   };
 }
 

@@ -20,7 +20,7 @@ function replays(nrRuns = 5, never = NEVER): Replays {
     outcomes: [outcome("never", never), outcome("always", ALWAYS)],
     settings: [
       { name: "never", knobs: { "thp.enabled": "never" } },
-      { name: "always", knobs: { "khugepaged.max_ptes_none": "0" } },
+      { name: "always", knobs: { "thp.shmem_enabled": "force" } },
     ],
     machine: fixtureComparison().machine,
     costQuality: "measured",
@@ -68,6 +68,6 @@ describe("predicted times", () => {
 test("what is left out is said once, with knobs that have no effect", () => {
   expect(compareReplays(replays()).notModelled).toEqual([
     "Swap.",
-    "khugepaged.max_ptes_none changes nothing here: khugepaged's background collapse is not simulated.",
+    "thp.shmem_enabled changes nothing here: shared memory and tmpfs are not simulated as huge.",
   ]);
 });

@@ -19,7 +19,14 @@ import { createMachine, type Machine } from "../machine/machine.ts";
 import { Replay } from "../trace/replay/replay.ts";
 import { ReplayTlb } from "../trace/replay/replay-tlb.ts";
 import type { MachineOptions } from "./machine-options.ts";
-import type { HugeUse, SettingResult, SettingSeries, TraceSummary } from "./result.ts";
+import type {
+  HugeUse,
+  KhugepagedResult,
+  MemoryGrowth,
+  SettingResult,
+  SettingSeries,
+  TraceSummary,
+} from "./result.ts";
 import { changedKnobs, type Setting } from "./setting.ts";
 
 /** What to replay on: plain data, so that it can be sent to a worker. */
@@ -39,9 +46,11 @@ export interface ReplayOutcome {
   readonly notModelled: readonly string[];
 }
 
+const NS_PER_MS = 1e6;
+
 /** True of every replay so far; reports say it. */
 const LEFT_OUT: readonly string[] = [
-  "khugepaged and MADV_COLLAPSE: pages become huge at faults only.",
+  "What khugepaged takes from the program: its CPU time is shown apart, and no fault waits for a collapse.",
   "Swap devices, reclaim and compaction: a machine short of memory, or fragmented, does worse than this.",
   "Huge pages of files and shared memory: page cache and tmpfs use 4 kB pages here.",
   "Data caches: a huge page changes only translations, faults and clearing.",
@@ -53,8 +62,15 @@ export interface SettingReplay {
   outcome(): ReplayOutcome;
 }
 
-/** Builds the machine of a setting and a replay on it. Throws UsageError for a knob that the machine refuses. */
-export function createReplay(request: ReplayRequest, traceName: string): SettingReplay {
+/**
+ * Builds the machine of a setting and a replay on it. `nrTicks`: how long the recording is, if that is known. Throws UsageError for
+ * a knob that the machine refuses.
+ */
+export function createReplay(
+  request: ReplayRequest,
+  traceName: string,
+  nrTicks: number | null = null,
+): SettingReplay {
   const { machine: options, costs } = request;
   const profile = PROFILES.find((candidate) => candidate.name === options.profile) ?? PROFILES[0];
   const m = createMachine({
@@ -66,14 +82,14 @@ export function createReplay(request: ReplayRequest, traceName: string): Setting
   applyKnobs(m, request.setting);
   const geometry = withLatencies(request.geometry, costs);
   const tlb = new ReplayTlb(m, createTranslation(geometry, options.nrCpus, request.mode));
-  const replay = new Replay({ machine: m, prices: pricesOf(costs), tlb });
+  const replay = new Replay({ machine: m, prices: pricesOf(costs), tlb, nrTicks });
   return {
     sink: replay,
     outcome: () => outcomeOf(request, traceName, m, replay, tlb, geometry),
   };
 }
 
-/** Knobs of parts that are not simulated (khugepaged) are accepted and have no effect; reports say so. */
+/** Knobs of parts that are not simulated (shared memory) are accepted and have no effect; reports say so. */
 function applyKnobs(m: Machine, setting: Setting): void {
   const known = knobNames();
   for (const [name, value] of Object.entries(setting.knobs)) {
@@ -115,6 +131,7 @@ function outcomeOf(
       peakNeverWrittenBytes: peak.neverWrittenPages * PAGE_SIZE,
       finalNeverWrittenBytes: replay.finalNeverWrittenPages * PAGE_SIZE,
       peakPageTableBytes: meter.peakTables * PAGE_SIZE,
+      ...(peak.use === null ? {} : { growth: growthOf(peak.use) }),
     },
     faults: {
       total: meter.nrFaults,
@@ -135,6 +152,7 @@ function outcomeOf(
       deferredSplit: m.vmstat[VMSTAT.thp_deferred_split_page],
       ...(peak.use === null ? {} : { atPeak: hugeUse(peak.use) }),
     },
+    ...(m.isKhugepagedRunning ? { khugepaged: khugepagedResult(m, replay) } : {}),
     tlb: hasOrder ? tlbResult(tlb) : null,
     time: {
       recordedMs: replay.header?.plainRun?.wallMs ?? null,
@@ -168,6 +186,34 @@ function hugeUse(use: NonNullable<Replay["meter"]["processPeak"]["use"]>): HugeU
     permittedBytes: use.permitted * PAGE_SIZE,
     eligibleBytes: use.eligible * PAGE_SIZE,
     bySize: Object.fromEntries(bySize.filter(([, bytes]) => bytes > 0)),
+  };
+}
+
+function growthOf(use: NonNullable<Replay["meter"]["processPeak"]["use"]>): MemoryGrowth {
+  return {
+    byFaultBytes: use.emptyByFault * PAGE_SIZE,
+    byCollapseBytes: use.emptyByCollapse * PAGE_SIZE,
+    notYetSplitBytes: use.unsplit * PAGE_SIZE,
+  };
+}
+
+/** Huge memory counts as there once this share of its most is. */
+const COVERED = 0.9;
+
+function khugepagedResult(m: Machine, { meter, clock }: Replay): KhugepagedResult {
+  const { work } = m.khugepaged;
+  const most = Math.max(0, ...meter.samples.map((sample) => sample.hugePages));
+  const covered = meter.samples.find(
+    ({ hugePages }) => hugePages > 0 && hugePages >= COVERED * most,
+  );
+  return {
+    cpuMs: work.busyNs / NS_PER_MS,
+    passes: work.nrPasses,
+    fullScans: m.knobs.khugepaged.full_scans,
+    regionsScanned: work.nrRegionsScanned,
+    regionsCollapsed: work.nrCollapsed,
+    filledBytes: work.nrPagesFilled * PAGE_SIZE,
+    msUntilCoverage: covered === undefined ? null : (covered.tick * clock.nsPerTick) / NS_PER_MS,
   };
 }
 
@@ -219,6 +265,7 @@ function summaryOf(traceName: string, replay: Replay): TraceSummary {
     nrThreads: replay.nrThreads,
     nrAccesses: replay.nrAccesses,
     nrPagesTouched: replay.nrPagesTouched,
+    clock: replay.clock,
   };
 }
 

@@ -15,7 +15,7 @@ import {
   formatNs,
   formatShare,
 } from "../base/units.ts";
-import type { ComparisonResult, HugeUse, SettingResult } from "./result.ts";
+import type { ComparisonResult, HugeUse, KhugepagedResult, SettingResult } from "./result.ts";
 
 export interface ReportSection {
   readonly title: string;
@@ -63,6 +63,11 @@ export function reportSections(
       specs: hugeUseRows(settings, size),
     },
     { title: "Huge pages", specs: hugeRows() },
+    {
+      title: "khugepaged",
+      note: "in the virtual time of the recording; its CPU time is not part of the predicted time",
+      specs: khugepagedRows(size),
+    },
     { title: "Faults", specs: faultRows(settings) },
     { title: "Address translation, whole run", specs: tlbRows() },
   ];
@@ -96,6 +101,7 @@ export function reportFacts(
     `machine    ${formatBytes(machine.memoryBytes, bytes)}, ${machine.profile}, ${machine.translation}, seed ${machine.seed}`,
     `TLB        ${machine.geometry}`,
     `costs      ${machine.costs}`,
+    `clock      ${formatNs(trace.clock.nsPerTick)} an instruction, ${trace.clock.from === "nominal" ? "nominal" : "from the plain run"}: the time in which khugepaged sleeps`,
   ];
   if (plain) {
     const runs = plural(plain.nrRuns, "run", "runs");
@@ -204,6 +210,21 @@ function memoryRows(result: ComparisonResult, size: (bytes: number) => string): 
     },
     ...(isOne ? [] : [total]),
     { name: "  never written", value: (s) => s.memory.peakNeverWrittenBytes, print: size },
+    {
+      name: "    brought by faults",
+      value: (s) => s.memory.growth?.byFaultBytes ?? null,
+      print: size,
+    },
+    {
+      name: "    filled by collapse",
+      value: (s) => s.memory.growth?.byCollapseBytes ?? null,
+      print: size,
+    },
+    {
+      name: "  beyond it: not yet split",
+      value: (s) => s.memory.growth?.notYetSplitBytes ?? null,
+      print: size,
+    },
     { name: "final RSS", value: (s) => s.memory.finalRssBytes, print: size, better: "lower" },
     { name: "  never written", value: (s) => s.memory.finalNeverWrittenBytes, print: size },
     {
@@ -247,6 +268,29 @@ function hugeRows(): RowSpec[] {
     { name: "thp_split_pmd", value: (s) => s.huge.splitPmd, print: formatCount },
     { name: "thp_split_page", value: (s) => s.huge.splitFolio, print: formatCount },
     { name: "thp_deferred_split_page", value: (s) => s.huge.deferredSplit, print: formatCount },
+  ];
+}
+
+function khugepagedRows(size: (bytes: number) => string): RowSpec[] {
+  const of = (pick: (found: KhugepagedResult) => number | null) => (s: SettingResult) =>
+    s.khugepaged === undefined ? null : pick(s.khugepaged);
+  return [
+    {
+      name: "CPU time (simulated)",
+      value: of((k) => k.cpuMs),
+      print: formatMs,
+      better: "lower",
+    },
+    { name: "passes", value: of((k) => k.passes), print: formatCount },
+    { name: "regions scanned", value: of((k) => k.regionsScanned), print: formatCount },
+    { name: "regions collapsed", value: of((k) => k.regionsCollapsed), print: formatCount },
+    { name: "filled with zeroes", value: of((k) => k.filledBytes), print: size },
+    {
+      name: "90 % of most huge memory after",
+      value: of((k) => k.msUntilCoverage),
+      print: formatMs,
+      better: "lower",
+    },
   ];
 }
 

@@ -28,6 +28,8 @@ export interface TraceSummary {
   readonly nrThreads: number;
   readonly nrAccesses: number;
   readonly nrPagesTouched: number;
+  /** How long a tick is, in virtual time: khugepaged sleeps in it. */
+  readonly clock: { readonly nsPerTick: number; readonly from: "plain run" | "nominal" };
 }
 
 export interface MachineSummary {
@@ -57,6 +59,8 @@ export interface SettingResult {
     readonly peakNeverWrittenBytes: number;
     readonly finalNeverWrittenBytes: number;
     readonly peakPageTableBytes: number;
+    /** What is resident at the peak and holds nothing, by cause; absent if the replay did not classify it. */
+    readonly growth?: MemoryGrowth;
   };
   readonly faults: {
     readonly total: number;
@@ -78,6 +82,8 @@ export interface SettingResult {
     /** Anonymous memory at the peak of RSS, three things apart; absent if the replay did not classify it. */
     readonly atPeak?: HugeUse;
   };
+  /** Absent where no huge page of 2 MiB is enabled: then there is no khugepaged. */
+  readonly khugepaged?: KhugepagedResult;
   /** null if the recording has no order of accesses. Extrapolated to the whole run. */
   readonly tlb: null | {
     readonly accesses: number;
@@ -99,6 +105,30 @@ export interface SettingResult {
   readonly series: SettingSeries;
   /** Every vmstat counter and per-size statistic that is not 0, by kernel name. */
   readonly counters: Readonly<Record<string, number>>;
+}
+
+/** Memory that the program did not ask for, of the process with the peak. Bytes. */
+export interface MemoryGrowth {
+  /** Came with a fault that mapped more than the page that was touched. */
+  readonly byFaultBytes: number;
+  /** Filled in by a collapse: holes of the region, which the program never touched or had given back. */
+  readonly byCollapseBytes: number;
+  /** Given back by the program, and kept because the rest of the huge page is in use: not yet split. Of all processes, not in RSS. */
+  readonly notYetSplitBytes: number;
+}
+
+/** What khugepaged did, in the virtual time of the recording. */
+export interface KhugepagedResult {
+  /** Its CPU time, simulated from the cost table; on top of the predicted time, not part of it. */
+  readonly cpuMs: number;
+  readonly passes: number;
+  readonly fullScans: number;
+  readonly regionsScanned: number;
+  readonly regionsCollapsed: number;
+  /** Zeroes that its collapses put where nothing was, over the whole run. */
+  readonly filledBytes: number;
+  /** Virtual time until 90 % of the most huge memory of the run was there; null if there never was any. */
+  readonly msUntilCoverage: number | null;
 }
 
 /** Permitted, eligible and in use, which reports must not mix up. Bytes; each is part of the one before. */

@@ -55,9 +55,12 @@ describe("what a setting means", () => {
   });
 
   test("a knob that a replay does not simulate is said to have no effect", () => {
-    const settings = [parseSetting("always,khugepaged.max_ptes_none=0", "x")];
+    const settings = [
+      parseSetting("always,khugepaged.max_ptes_none=0", "x"),
+      parseSetting("mine:always,thp.shmem_enabled=force", "x"),
+    ];
     expect(knobsWithoutEffect(settings)).toEqual([
-      "khugepaged.max_ptes_none changes nothing here: khugepaged's background collapse is not simulated.",
+      "thp.shmem_enabled changes nothing here: shared memory and tmpfs are not simulated as huge.",
     ]);
   });
 

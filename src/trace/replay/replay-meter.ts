@@ -95,6 +95,9 @@ export class ReplayMeter implements EventSink {
   private readonly prices: Float64Array;
   private readonly zaps: ZapCounts = { hugeZaps: 0, splitPmds: 0, hugeFreed: 0, pagesFreed: 0 };
   private classifiedRss = 0;
+  /** Heads of huge folios that a collapse made; while they are whole. */
+  private readonly collapsed = new Set<number>();
+  private lastHugeFolio = -1;
   private sampleEvery = 1;
   private nextSample = 0;
 
@@ -104,14 +107,22 @@ export class ReplayMeter implements EventSink {
   }
 
   /** EventSink: what the engine does inside an operation. */
-  emit(event: EventId, _a: number, b: number, c: number): void {
+  emit(event: EventId, a: number, b: number, c: number): void {
     const { zaps } = this;
     if (event === EVENT.zap) zaps.hugeZaps += c;
     else if (event === EVENT.split_pmd) zaps.splitPmds++;
     else if (event === EVENT.mm_page_free) {
-      if (b === 9) zaps.hugeFreed++;
-      else zaps.pagesFreed += 1 << b;
-    } else if (event === EVENT.split_folio) this.events[COST.splitFolioPage] += 1 << b;
+      if (b === 9) {
+        zaps.hugeFreed++;
+        this.collapsed.delete(a);
+      } else zaps.pagesFreed += 1 << b;
+    } else if (event === EVENT.mm_page_alloc) {
+      if (b === 9) this.lastHugeFolio = a;
+    } else if (event === EVENT.split_folio) {
+      this.events[COST.splitFolioPage] += 1 << b;
+      if (c === 0) this.collapsed.delete(a);
+    } else if (event === EVENT.mm_collapse_huge_page && b === 1)
+      this.collapsed.add(this.lastHugeFolio);
   }
 
   /** Prices one fault. `nrMapped`: pages it mapped besides the touched one (fault-around). */
@@ -193,7 +204,7 @@ export class ReplayMeter implements EventSink {
       this.processPeak.coverage = this.coverage();
       if (rss > this.classifiedRss * 1.02) {
         this.classifiedRss = rss;
-        this.processPeak.use = hugeUseOf(this.m, mm);
+        this.processPeak.use = hugeUseOf(this.m, mm, this.collapsed);
       }
     }
     this.peakTotalRssPages = Math.max(this.peakTotalRssPages, totalRssPages(this.m));

@@ -9,6 +9,7 @@
 import { PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../../base/address.ts";
 import { assert } from "../../base/assert.ts";
 import { ENOSYS, errnoName } from "../../base/errno.ts";
+import { runDueDaemons } from "../../collapse/khugepaged.ts";
 import { FAULT_OOM, faultKindOf } from "../../fault/kinds.ts";
 import { COST } from "../../hw/cost-model.ts";
 import { isPageEmpty, NO_FAULT, pageTag, readPage, writePage } from "../../machine/access.ts";
@@ -58,7 +59,19 @@ export interface ReplayOptions {
   readonly prices: Float64Array;
   /** TLB and page walks; null to leave them out. */
   readonly tlb: ReplayTlb | null;
+  /** Ticks of the whole recording, if they are known before it is read: with a plain run they say how long a tick is. */
+  readonly nrTicks?: number | null;
 }
+
+/** How the recording's ticks become virtual time. */
+export interface ReplayClock {
+  readonly nsPerTick: number;
+  /** "plain run": its time over the recording's ticks. "nominal": nobody measured. */
+  readonly from: "plain run" | "nominal";
+}
+
+/** An instruction, where nothing says how long it took. */
+const NOMINAL_NS_PER_TICK = 1;
 
 interface ReplayThread {
   /** Changes at exec. */
@@ -89,6 +102,9 @@ export class Replay implements TraceSink {
   private readonly files = new Map<string, number>();
   private nextTag = 1;
   private tick = 0;
+  clock: ReplayClock = { nsPerTick: NOMINAL_NS_PER_TICK, from: "nominal" };
+  private readonly prices: Float64Array;
+  private readonly totalTicks: number | null;
   /** The process that lived longest with memory: its state at the end of the run is "final". */
   finalRssPages = 0;
   finalNeverWrittenPages = 0;
@@ -97,6 +113,8 @@ export class Replay implements TraceSink {
   constructor(options: ReplayOptions) {
     this.m = options.machine;
     this.tlb = options.tlb;
+    this.prices = options.prices;
+    this.totalTicks = options.nrTicks ?? null;
     this.meter = new ReplayMeter(options.machine, options.prices);
     options.machine.events = this.meter;
     options.machine.mmuNotifier = options.tlb;
@@ -104,10 +122,15 @@ export class Replay implements TraceSink {
 
   begin(header: TraceHeader): void {
     this.header = header;
+    if (header.plainRun === undefined || this.totalTicks === null || this.totalTicks === 0) return;
+    const nsPerTick = (header.plainRun.wallMs * NS_PER_MS) / this.totalTicks;
+    if (nsPerTick > 0) this.clock = { nsPerTick, from: "plain run" };
   }
 
+  /** khugepaged does what has fallen due since the last moment; all that follows happens at this one. */
   time(tick: number): void {
     this.tick = tick;
+    runDueDaemons(this.m, tick * this.clock.nsPerTick, this.prices);
     this.meter.sample(tick);
   }
 
@@ -521,6 +544,7 @@ export class Replay implements TraceSink {
     this.nrTicks = tick;
     for (const process of this.processes.values()) this.meter.notePeaks(process);
     for (const process of this.processes.values()) if (!process.borrowsMm) this.noteFinal(process);
+    runDueDaemons(this.m, tick * this.clock.nsPerTick, this.prices);
     this.meter.sample(Math.max(tick, this.tick));
   }
 
@@ -529,6 +553,7 @@ export class Replay implements TraceSink {
   }
 }
 
+const NS_PER_MS = 1e6;
 const MAX_TAG = 0x7fffffff;
 
 const MAP_FLAGS = {
