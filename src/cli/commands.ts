@@ -61,6 +61,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./largepages3.ts")).registerLargepages3,
   },
   {
+    name: "khugepaged-growth",
+    summary: "memory given back that khugepaged fills again, on the model and on this kernel",
+    load: async () => (await import("./khugepaged-growth.ts")).registerKhugepagedGrowth,
+  },
+  {
     name: "bench",
     summary: "the project's own speed, against the live kernel where it can be had",
     load: async () => (await import("./bench.ts")).registerBench,
