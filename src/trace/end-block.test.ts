@@ -25,7 +25,7 @@ function recording(tick: number): Uint8Array {
 }
 
 test("the last bytes of a recording tell its length", () => {
-  for (const tick of [0, 1, 127, 128, 1_840_000_000, 2 ** 45 + 7]) {
+  for (const tick of [0, 1, 127, 128, 1_840_000_000, 123_456_789_012_345]) {
     const bytes = recording(tick);
     expect(endTickOf(bytes)).toBe(tick);
     expect(endTickOf(bytes.subarray(bytes.length - END_BLOCK_BYTES))).toBe(tick);
