@@ -429,6 +429,7 @@ static void serve_write(int is_drop) {
   int may_start = strstr(path, "enabled") != NULL;
   if (may_start) daemon_before_knob();
   counters_before();
+  if (is_drop) knobs_withhold();
   long tries = canary_failures();
   int64_t result = is_drop ? write_text(path, value) : knob_write(path, value);
   tries = canary_failures() - tries;

@@ -222,7 +222,7 @@ function noteHuge(
     seen.anon += PTES_PER_REGION;
     return;
   }
-  checkAccess(mm, vma, flags, `region ${region}`, found);
+  checkAccess(mm, vma, flags, ["region", region], found);
   if ((flags & ENTRY.SPECIAL) !== 0) {
     found.hugeZeroUsers.add(mm.id);
     if (head !== m.hugeZero.pfn) found.problems.push("a zero PMD maps another frame");
@@ -266,7 +266,7 @@ function notePte(
     noteSwapEntry(m, m.tables.payload[slot], flags, found);
   }
   if ((flags & ENTRY.PRESENT) === 0) return;
-  checkAccess(mm, vma, flags, `page ${page}`, found);
+  checkAccess(mm, vma, flags, ["page", page], found);
   const pfn = m.tables.payload[slot];
   if ((flags & ENTRY.SPECIAL) !== 0) {
     if (pfn !== m.zeroPfn) found.problems.push(`mm ${mm.id}: a special PTE maps frame ${pfn}`);
@@ -302,23 +302,25 @@ function noteMigration(m: Machine, vma: Vma, pfn: Pfn, flags: number, found: Fou
     found.problems.push(`a migration entry of frame ${pfn} may write where its VMA may not`);
 }
 
+/** Which page or region; words only once something is wrong there. */
+type Place = readonly [unit: "page" | "region", nr: number];
+
 /** The entry allows no more than its VMA. */
-function checkAccess(mm: Mm, vma: Vma, flags: number, what: string, found: Found): void {
-  const where = `mm ${mm.id} ${what}`;
-  checkUffdWp(mm, vma, flags, what, found);
+function checkAccess(mm: Mm, vma: Vma, flags: number, at: Place, found: Found): void {
+  checkUffdWp(mm, vma, flags, at, found);
   if ((flags & ENTRY.WRITE) !== 0 && (vma.flags & VM.WRITE) === 0)
-    found.problems.push(`${where} is writable in a VMA that is not`);
-  if ((flags & ENTRY.PROTNONE) === 0 && (vma.flags & VM_ACCESS) === 0)
-    found.problems.push(`${where} is accessible in a PROT_NONE VMA`);
-  if ((flags & ENTRY.PROTNONE) !== 0 && (vma.flags & VM_ACCESS) !== 0)
-    found.problems.push(`${where} is inaccessible in an accessible VMA`);
+    found.problems.push(`mm ${mm.id} ${at.join(" ")} is writable in a VMA that is not`);
+  if (((flags & ENTRY.PROTNONE) === 0) === ((vma.flags & VM_ACCESS) !== 0)) return;
+  const isNone = (vma.flags & VM_ACCESS) === 0;
+  const problem = isNone ? "accessible in a PROT_NONE VMA" : "inaccessible in an accessible VMA";
+  found.problems.push(`mm ${mm.id} ${at.join(" ")} is ${problem}`);
 }
 
 /** The write-protect bit of userfaultfd: only where the VMA is registered for it, never on a writable entry (ANON-222). */
-function checkUffdWp(mm: Mm, vma: Vma, flags: number, what: string, found: Found): void {
+function checkUffdWp(mm: Mm, vma: Vma, flags: number, at: Place, found: Found): void {
   if ((flags & ENTRY.UFFD_WP) === 0) return;
   if ((flags & ENTRY.WRITE) !== 0 || (vma.flags & VM.UFFD_WP) === 0)
-    found.problems.push(`mm ${mm.id} ${what} is write-protected for nobody, or writable`);
+    found.problems.push(`mm ${mm.id} ${at.join(" ")} is write-protected for nobody, or writable`);
 }
 
 /** A writable mapping of anonymous memory is exclusive. */
