@@ -263,6 +263,28 @@ static int counted_wake(unsigned long pages, struct tally *tally) {
   return error;
 }
 
+/*
+ * With a budget of less than a region a pass ends with one region or at the end of one process. Nothing need stop it behind the
+ * scenario's processes then, and a lap shows at once.
+ */
+static int small_pass(unsigned long budget) {
+  struct tally tally = {0};
+  long before = read_number(KHUGEPAGED "full_scans");
+  int error = 0;
+  if (cursor == AT_FRONT) {
+    error = wake(1);
+    cursor = BEHIND_FRONT;
+    trace_flush();
+    // Nobody is behind the front.
+    if (!error && read_number(KHUGEPAGED "full_scans") != before) return go_to_front();
+  }
+  if (!error) error = counted_wake(budget, &tally);
+  long change = read_number(KHUGEPAGED "full_scans") - before;
+  if (error || change == 0) return error;
+  counters_add("full_scans", change);
+  return go_to_front();
+}
+
 static int make_pass(unsigned long budget) {
   int error = 0, laps = cursor == AT_FRONT;
   unsigned long left = budget;
@@ -279,6 +301,18 @@ static int make_pass(unsigned long budget) {
   return error;
 }
 
+/* The sink and the front are in the list; without them an empty list is not scanned and no lap of it counts. */
+static int whole_pass(unsigned long budget) {
+  long full_scans = read_number(KHUGEPAGED "full_scans");
+  int from_front = cursor == AT_FRONT, nr_before = scenario_nr_events(), is_there = 1;
+  int error = make_pass(budget);
+  long change = read_number(KHUGEPAGED "full_scans") - full_scans;
+  if (!error && from_front && cursor == AT_FRONT && scenario_nr_events() == nr_before)
+    error = is_anybody_there(&is_there);
+  if (is_there) counters_add("full_scans", change);
+  return error;
+}
+
 int daemon_pass(char *why, int size) {
   snprintf(why, (size_t)size, "khugepaged does not come to rest");
   if (!trace_ready()) {
@@ -289,20 +323,20 @@ int daemon_pass(char *why, int size) {
   char budget[32];
   int n = read_text(KHUGEPAGED "pages_to_scan", budget, sizeof budget);
   if (n <= 0) return n;
+  unsigned long pages = strtoul(budget, NULL, 10);
   int error = cursor == AT_HEAD ? go_to_front() : 0;
-  long full_scans = read_number(KHUGEPAGED "full_scans");
-  int from_front = cursor == AT_FRONT, nr_before = scenario_nr_events(), is_there = 1;
-  if (!error) error = make_pass(strtoul(budget, NULL, 10));
-  long change = read_number(KHUGEPAGED "full_scans") - full_scans;
-  // The sink and the front are in the list; the model's is empty then, and an empty one is not scanned.
-  if (!error && from_front && cursor == AT_FRONT && scenario_nr_events() == nr_before)
-    error = is_anybody_there(&is_there);
-  if (is_there) counters_add("full_scans", change);
+  if (!error) error = pages < REGION_PAGES ? small_pass(pages) : whole_pass(pages);
   knob_rewrite(KHUGEPAGED "pages_to_scan");
   return error;
 }
 
 void daemon_settle(void) { stop_marker(&sink); }
+
+void daemon_end_scenario(void) {
+  // At one of its processes, which are gone: a visit of it would count.
+  if (cursor == BEHIND_FRONT && find_daemon()) go_to_front();
+  knob_rewrite(KHUGEPAGED "pages_to_scan");
+}
 
 int daemon_met_others(void) {
   int has_met = has_met_others;

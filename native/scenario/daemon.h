@@ -17,6 +17,8 @@ void daemon_after_knob(void);
 int daemon_pass(char *why, int size);
 /* After the last pass of a statement, before anybody else registers. */
 void daemon_settle(void);
+/* The scenario's processes are gone. */
+void daemon_end_scenario(void);
 /* True once if memory that is not the scenario's was among it. */
 int daemon_met_others(void);
 

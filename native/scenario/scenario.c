@@ -265,6 +265,7 @@ static void serve_hello(void) {
 static void close_scenario(void) {
   for (uint32_t c = 0; c < MAX_CHANNELS; c++) forget_channel(&channels[c]);
   undo_scenario();
+  daemon_end_scenario();
   hush_need(0, &(pid_t){0});
   is_open = 0;
 }
