@@ -37,7 +37,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+#define THP "/sys/kernel/mm/transparent_hugepage/"
+#define KHUGEPAGED THP "khugepaged/"
 #define MARK 0x700000000000ul
 #define SINK_BYTES (64ul << 30)
 #define PARKED_MS "3600000"
@@ -60,6 +61,8 @@ static struct marker front, sink;
 static enum { AT_HEAD, AT_FRONT, BEHIND_FRONT } cursor;
 static pid_t daemon_pid;
 static int has_met_others;
+/* Behind the front there may be others, who registered when anybody's memory could be huge. */
+static int may_be_others;
 
 /* ---- The thread ------------------------------------------------------------------------------------------------ */
 
@@ -178,10 +181,22 @@ static int go_to_front(void) {
 
 int daemon_park(void) {
   if (!trace_ready()) return 0;
-  int error = start_marker(&front, HUGE);
+  // Otherwise the front would not register.
+  int error = knob_write(THP "enabled", "madvise");
+  if (!error) error = knob_write(THP "hugepages-2048kB/enabled", "inherit");
+  if (!error) error = start_marker(&front, HUGE);
   if (!error && find_daemon()) error = go_to_front();
   knob_rewrite(KHUGEPAGED "pages_to_scan");
+  may_be_others = 0;
   return error;
+}
+
+void daemon_expect_others(void) { may_be_others = 1; }
+
+int daemon_begin_scenario(void) {
+  if (!may_be_others || !trace_ready()) return 0;
+  stop_marker(&front);
+  return daemon_park();
 }
 
 void daemon_unpark(void) {

@@ -17,6 +17,10 @@ void daemon_after_knob(void);
 int daemon_pass(char *why, int size);
 /* After the last pass of a statement, before anybody else registers. */
 void daemon_settle(void);
+/* From here on others may register with the daemon. */
+void daemon_expect_others(void);
+/* Before a scenario has a process: the front stands behind all others again. 0 or -errno. */
+int daemon_begin_scenario(void);
 /* The scenario's processes are gone. */
 void daemon_end_scenario(void);
 /* True once if memory that is not the scenario's was among it. */

@@ -169,9 +169,7 @@ static long free_blocks(void) {
 
 static int quiet(char *why, int size) {
   // The scan under way ends first; the write itself starts a last, short one.
-  int error = knob_write(THP "enabled", "madvise");
-  if (!error) error = knob_write(THP "hugepages-2048kB/enabled", "inherit");
-  if (!error) error = knob_write(THP "khugepaged/pages_to_scan", "1");
+  int error = knob_write(THP "khugepaged/pages_to_scan", "1");
   if (!error) error = knob_write(THP "khugepaged/scan_sleep_millisecs", "3600000");
   if (!error) error = knob_write(THP "khugepaged/alloc_sleep_millisecs", "3600000");
   if (error) {

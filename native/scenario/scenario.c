@@ -75,7 +75,9 @@ static void hush_from_here(void) {
 /* A size that anybody may use: from here on others make huge pages too, until the scenario ends. */
 static void heed_knob(const char *path, const char *value) {
   counters_note_knob(path, value);
-  if (!strcmp(value, "always") && strstr(path, "enabled")) hush_from_here();
+  if (strcmp(value, "always") || !strstr(path, "enabled")) return;
+  daemon_expect_others();
+  hush_from_here();
 }
 
 /* Others may make huge pages because they advised them. */
@@ -292,6 +294,8 @@ static void serve_begin(void) {
   if (!error) canary_start();
   uint64_t swap_bytes = take_u64();
   counters_forget_knobs();
+  if (!error && (error = daemon_begin_scenario()) != 0)
+    snprintf(why, sizeof why, "khugepaged cannot be brought to a known place in its list");
   if (!error) {
     daemon_before_knob();
     error = begin_knobs(take_u32(), why, sizeof why);

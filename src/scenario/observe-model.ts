@@ -33,6 +33,9 @@ const STATE = Object.fromEntries(PAGE_STATES.map((name, i) => [name, i])) as Rea
   Record<PageState, number>
 >;
 
+/** Counted by khugepaged, shown in its folder and not in vmstat. */
+const DAEMON_COUNTS = ["pages_collapsed", "full_scans"] as const;
+
 /** A process of the scenario. */
 export interface ObservedProcess {
   readonly name: string;
@@ -47,6 +50,8 @@ export interface Observer {
   readonly vmstat: Float64Array;
   /** Per-size stats when the scenario began. Rows: as m.thpStats. */
   readonly thpStats: Float64Array;
+  /** khugepaged's own counts when the scenario began. */
+  readonly daemon: Readonly<Record<(typeof DAEMON_COUNTS)[number], number>>;
   /** Number a folio has in the observation `epoch`. Rows: heads whose epochs entry is `epoch`. */
   readonly numbers: Int32Array;
   /** Observation in which the folio was numbered last. Rows: heads. */
@@ -60,6 +65,7 @@ export function createObserver(m: Machine): Observer {
     m,
     vmstat: Float64Array.from(m.vmstat),
     thpStats: Float64Array.from(m.thpStats),
+    daemon: { ...m.knobs.khugepaged },
     numbers: new Int32Array(m.frames.nrFrames),
     epochs: new Int32Array(m.frames.nrFrames),
     epoch: 0,
@@ -283,7 +289,7 @@ function folioBits(flags: number, mapcount: number): number {
 }
 
 /** Changes since the observer was made. */
-function countersOf({ m, vmstat, thpStats }: Observer): Record<string, number> {
+function countersOf({ m, vmstat, thpStats, daemon }: Observer): Record<string, number> {
   const changed: Record<string, number> = {};
   for (const [i, name] of VMSTAT_NAMES.entries())
     if (m.vmstat[i] !== vmstat[i]) changed[name] = m.vmstat[i] - vmstat[i];
@@ -293,5 +299,8 @@ function countersOf({ m, vmstat, thpStats }: Observer): Record<string, number> {
       if (m.thpStats[at] !== thpStats[at])
         changed[`${4 << order}kB/${name}`] = m.thpStats[at] - thpStats[at];
     }
+  const { khugepaged } = m.knobs;
+  for (const name of DAEMON_COUNTS)
+    if (khugepaged[name] !== daemon[name]) changed[name] = khugepaged[name] - daemon[name];
   return changed;
 }
