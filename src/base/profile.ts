@@ -38,6 +38,11 @@ export interface Profile {
   readonly collapsesReadOnly: boolean;
   /** Huge pages of shared memory alone keep khugepaged running (COLL-021). */
   readonly shmemStartsKhugepaged: boolean;
+  /**
+   * process_madvise on one's own memory: any advice, and PIDFD_SELF, checked after the access to the target; or what another
+   * process can be advised, checked before (COLL-261, COLL-263, COLL-506).
+   */
+  readonly processMadviseOwn: "any" | "remoteOnly";
   /** transparent_hugepage= also takes 0 and 2, for never and madvise (ANON-002). */
   readonly numericBootParameter: boolean;
   /** Total RAM below which THP starts disabled, in bytes (ANON-003). */
@@ -62,6 +67,7 @@ const LINUX_6_18: Profile = {
   fastGupMarksEntry: false,
   collapsesReadOnly: true,
   shmemStartsKhugepaged: true,
+  processMadviseOwn: "any",
   numericBootParameter: false,
   smallMemoryBytes: 512 * 1024 * 1024,
 };
@@ -78,6 +84,7 @@ const LINUX_6_12: Profile = {
   remapMovesSeveralVmas: false,
   collapsesReadOnly: false,
   shmemStartsKhugepaged: false,
+  processMadviseOwn: "remoteOnly",
   guardPages: false,
   largeSwapIn: false,
   discardsHugePmd: true,

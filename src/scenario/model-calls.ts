@@ -26,11 +26,12 @@ import {
   sysMunmap,
 } from "../syscall/mmap.ts";
 import { sysMseal } from "../syscall/mseal.ts";
+import { sysProcessMadvise } from "../syscall/process-madvise.ts";
 import { CannotDo } from "./backend.ts";
-import { addressesOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
+import { addressesOf, elementsOf, HEAP, noteRange, nrPagesNamed, placeOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
 import { adviceName } from "./parse-values.ts";
-import { noteAdvice, pagesTouched } from "./shadow-advice.ts";
+import { noteAdvice, noteProcessAdvice, pagesTouched } from "./shadow-advice.ts";
 import type { Action, MapFlag, Span } from "./syntax.ts";
 
 type ActionOf<V extends Action["verb"]> = Extract<Action, { verb: V }>;
@@ -192,6 +193,14 @@ export function callMseal({ m, layout }: ModelState, { mm }: ModelProcess, span:
   return sysMseal(m, mm, start, end - start);
 }
 
+const PIDFDS = {
+  self: "self",
+  bad: "notAPidfd",
+  zombie: "noMemory",
+  reaped: "noMemory",
+  "kernel-thread": "noMemory",
+} as const;
+
 export function callMadvise(
   { m, layout }: ModelState,
   { mm, shadow }: ModelProcess,
@@ -205,5 +214,23 @@ export function callMadvise(
   if (result === -ENOSYS)
     throw new CannotDo(line, `the model does not know MADV_${adviceName(advice)} yet`);
   noteAdvice(shadow, advice, ...pagesTouched(at, length), result);
+  return result;
+}
+
+export function callProcessMadvise(
+  state: ModelState,
+  process: ModelProcess,
+  action: ActionOf<"process-madvise">,
+  line: number,
+): number {
+  const { target, advice, flags } = action;
+  const elements = elementsOf(state.layout, action);
+  const vector = action.isUnreadable ? null : elements;
+  const other = "process" in target ? state.processes.get(target.process)! : process;
+  const pidfd = "process" in target ? { mm: other.mm } : PIDFDS[target.pidfd];
+  const result = sysProcessMadvise(state.m, process.mm, pidfd, vector, advice, flags);
+  if (result === -ENOSYS)
+    throw new CannotDo(line, `the model does not know MADV_${adviceName(advice)} yet`);
+  noteProcessAdvice(other.shadow, advice, elements, result);
   return result;
 }

@@ -34,6 +34,7 @@ import {
   callMap,
   callMlockall,
   callMseal,
+  callProcessMadvise,
   callProtect,
   callRemap,
   callUnmap,
@@ -72,6 +73,8 @@ export function carryOut(state: ModelState, statement: Statement): StepResult {
       return value(callBrk(state, process, action.sizeBytes));
     case "madvise":
       return value(callMadvise(state, process, action, statement.line));
+    case "process-madvise":
+      return value(callProcessMadvise(state, process, action, statement.line));
     case "mlock":
     case "munlock":
       return value(callLock(state, process, action.span, action.verb));
