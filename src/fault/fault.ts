@@ -13,7 +13,7 @@ import { EVENT } from "../base/events.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { isMigrating } from "../mm/migration.ts";
 import { growStack } from "../mm/mmap.ts";
-import { ENTRY, isPoison, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
+import { ENTRY, isPoison, NO_TABLE, pmdSlotOf, pteTableOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
@@ -33,7 +33,7 @@ import {
   FAULT_SIGSEGV,
   FAULT_WAIT,
 } from "./kinds.ts";
-import { faultSwap } from "./swap-in.ts";
+import { faultSwap, isSwapBusy } from "./swap-in.ts";
 
 const PGFAULT = VMSTAT.pgfault;
 const SPURIOUS = FAULT.spurious;
@@ -61,7 +61,7 @@ export function handleFault(
   m.vmstat[PGFAULT]++;
   mm.minflt++;
   const result = faultIn(m, mm, vma, region, pteIndex, access);
-  if (result === FAULT_WAIT) return waitForMigration(m, mm, region, pteIndex, access);
+  if (result === FAULT_WAIT) return waitForOthers(m, mm, region, pteIndex, access);
   if (result >= 0 && (result & FAULT_MARK.MAJOR) !== 0) {
     mm.minflt--;
     mm.majflt++;
@@ -72,10 +72,11 @@ export function handleFault(
 }
 
 /**
- * The page is being migrated. Those who do it go on until the access is possible or the entry is another; the access is then
- * made again, and faults again if it must. FAULT_WAIT if they are held: the caller's task waits.
+ * The page is being migrated, or somebody works on it in the swap cache. Those who do it go on until the access is possible or
+ * the entry is another; the access is then made again, and faults again if it must. FAULT_WAIT if they are held: the caller's
+ * task waits.
  */
-function waitForMigration(
+function waitForOthers(
   m: HugeState,
   mm: Mm,
   region: number,
@@ -83,9 +84,22 @@ function waitForMigration(
   access: "read" | "write",
 ): number {
   if (!waitForLock(m, "mmap", mm.id, "read")) return FAULT_WAIT;
-  while (isMigrating(m.tables, mm.root, region, pteIndex)) if (!letOthersRun(m)) return FAULT_WAIT;
+  while (isEntryBusy(m, mm, region, pteIndex)) if (!letOthersRun(m)) return FAULT_WAIT;
   if (isAccessible(m, mm, region, pteIndex, access)) return SPURIOUS;
   return handleFault(m, mm, region, pteIndex, access);
+}
+
+function isEntryBusy(m: HugeState, mm: Mm, region: number, pteIndex: number): boolean {
+  if (isMigrating(m.tables, mm.root, region, pteIndex)) return true;
+  const slot = swapSlotOf(m, mm, region, pteIndex);
+  return slot >= 0 && isSwapBusy(m, slot);
+}
+
+/** Slot of the swap entry at a place, -1 if there is none. */
+export function swapSlotOf(m: HugeState, mm: Mm, region: number, pteIndex: number): number {
+  const table = pteTableOf(m.tables, mm.root, region);
+  const slot = table * 512 + pteIndex;
+  return table !== NO_TABLE && (m.tables.flags[slot] & ENTRY.SWAP) !== 0 ? slot : -1;
 }
 
 /** A fault on behalf of somebody else, who has looked at the rights of the VMA himself. As handleFault. */
@@ -190,7 +204,7 @@ function faultPte(
   if ((entry & ENTRY.MIGRATION) !== 0) return FAULT_WAIT;
   if ((entry & ENTRY.MARKER) !== 0)
     return isPoison(m.tables, slot) ? FAULT_HWPOISON : FAULT_SIGSEGV; // ANON-282, ANON-274
-  if ((entry & ENTRY.SWAP) !== 0) return faultSwap(m, mm, vma, region, pteIndex, slot, access);
+  if ((entry & ENTRY.SWAP) !== 0) return faultSwap(m, mm, region, pteIndex, slot, access);
   if (access === "write" && (entry & ENTRY.WRITE) === 0)
     return faultPteWrite(m, mm, vma, region, pteIndex, slot);
   m.tables.flags[slot] = entry | ENTRY.YOUNG | (access === "write" ? ENTRY.DIRTY : 0);

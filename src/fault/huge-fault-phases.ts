@@ -1,6 +1,6 @@
 /**
- * A huge fault as a phase table, for a task that is to be held in the middle of one. Faults of plain calls do the same work
- * in one step (anon.ts, whose functions these rows call).
+ * A fault as a phase table, for a task that is to be held in the middle of one: a huge fault in its own phases, a swap-in by the
+ * table it calls. Huge faults of plain calls do the same work in one step (anon.ts, whose functions these rows call).
  *
  * Entry: beginFault.
  * Locks: mmap shared throughout, so that no VMA changes; other threads fault in the same region meanwhile.
@@ -17,14 +17,15 @@ import { LEVEL_PTE, NO_TABLE, pmdSlotOf } from "../mm/page-tables.ts";
 import { isHugeEntry, setHugeEntry } from "../mm/pmd.ts";
 import type { Mm } from "../mm/state.ts";
 import { allocTable, ensurePmdSlot, freeTable } from "../mm/table-alloc.ts";
-import { findVma, VM, type Vma } from "../mm/vma.ts";
+import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { NO_PFN } from "../phys/frame-table.ts";
 import { definePhases, type FrameHold, type Phase, type TableHold } from "../sched/phase-table.ts";
-import { startOperation } from "../sched/runner.ts";
+import { callOperation, startOperation } from "../sched/runner.ts";
 import type { Operation } from "../sched/state.ts";
 import { chargeHugeFolio, mapNewHuge, mayFaultHuge, newEntryFlags, takeHugeFolio } from "./anon.ts";
-import { faultPages, handleFault } from "./fault.ts";
+import { faultPages, handleFault, swapSlotOf } from "./fault.ts";
 import { FAULT, FAULT_MARK, FAULT_OOM, FAULT_ORDER_SHIFT, FAULT_SIGBUS } from "./kinds.ts";
+import { swapInFields, swapInPhases } from "./swap-in-phases.ts";
 
 export interface HugeFaultOp extends Operation {
   readonly mmId: number;
@@ -45,6 +46,7 @@ type FaultPhase =
   | "deposit"
   | "install"
   | "pages"
+  | "swapped"
   | "undo"
   | "done";
 type FaultRows = Readonly<
@@ -58,6 +60,7 @@ const rows: FaultRows = {
   deposit: { holds: "mmap:read", run: allocDeposit },
   install: { holds: "mmap:read", run: install },
   pages: { holds: "mmap:read", run: fallBack },
+  swapped: { holds: "mmap:read", run: endSwapIn },
   undo: { holds: "mmap:read", run: giveBack },
 };
 
@@ -86,11 +89,18 @@ export function beginFault(
   return startOperation(m, hugeFaultPhases, task, fields);
 }
 
-/** Everything but a huge fault that needs a folio of its own is over in one step. */
+/** Everything but a huge fault that needs a folio of its own, and a swap-in, is over in one step. */
 function enterFault(m: HugeState, op: HugeFaultOp): FaultPhase {
   const { region, pteIndex, access } = op;
   const mm = m.mms[op.mmId]!;
   const vma = findVma(mm.vmas, addrOf(region, pteIndex));
+  const swapSlot = swapSlotOf(m, mm, region, pteIndex);
+  if (vma !== null && swapSlot >= 0 && mayAccess(vma, access)) {
+    m.vmstat[VMSTAT.pgfault]++;
+    mm.minflt++;
+    callOperation(m, swapInPhases, op, swapInFields(m, mm, region, pteIndex, swapSlot, access));
+    return "swapped";
+  }
   if (vma === null || !needsHugeFolio(m, mm, vma, op)) {
     op.result = handleFault(m, mm, region, pteIndex, access);
     return "done";
@@ -100,6 +110,21 @@ function enterFault(m: HugeState, op: HugeFaultOp): FaultPhase {
   mm.minflt++;
   prepareAnonVma(m, mm, vma);
   return "allocate";
+}
+
+function mayAccess(vma: Vma, access: "read" | "write"): boolean {
+  return (vma.flags & (access === "write" ? VM.WRITE : VM_ACCESS)) !== 0;
+}
+
+/** A fault that read from a device is a major one. */
+function endSwapIn(m: HugeState, op: HugeFaultOp): FaultPhase {
+  const mm = m.mms[op.mmId] ?? null;
+  const result = op.callResult;
+  if (mm !== null && result >= 0 && (result & FAULT_MARK.MAJOR) !== 0) {
+    mm.minflt--;
+    mm.majflt++;
+  }
+  return end(op, result);
 }
 
 function needsHugeFolio(m: HugeState, mm: Mm, vma: Vma, op: HugeFaultOp): boolean {

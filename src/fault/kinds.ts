@@ -70,7 +70,7 @@ const POISON_FIRST = -1024;
 /** SIGBUS because the 4K page failed; see poisonOf. */
 export const FAULT_HWPOISON = POISON_FIRST - 12;
 
-/** Nothing was done: the page is under migration by an operation that is held. To be tried again when that has gone on. */
+/** Nothing was done: an operation that is held has the page, by a migration entry or in swap. To be tried again afterwards. */
 export const FAULT_WAIT = -512;
 
 /**

@@ -25,6 +25,7 @@ import { VM, type Vma } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
 import { definePhases, type FrameHold, type Phase } from "../sched/phase-table.ts";
 import type { Operation } from "../sched/state.ts";
+import { freeSwapIfUnmapped } from "../swap/cache.ts";
 import type { HugeState } from "./knobs.ts";
 import { breakUpRows } from "./split-rows.ts";
 
@@ -146,7 +147,10 @@ function mayBecomeZeroPage(flags: number, tag: number, vma: Vma): boolean {
 function releasePieces(m: HugeState, op: SplitOp): SplitPhase {
   const size = 1 << op.newOrder;
   for (let piece = op.head; piece < op.head + (1 << op.order); piece += size)
-    if (piece !== pieceOf(op)) putFolio(m, piece, 1);
+    if (piece !== pieceOf(op)) {
+      freeSwapIfUnmapped(m, piece);
+      putFolio(m, piece, 1);
+    }
   forgetAnonVmaIfUnused(m, op.anonVma);
   countSplit(m, op.order, "done");
   m.events?.emit(EVENT.split_folio, op.head, op.order, 0);

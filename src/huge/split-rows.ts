@@ -55,6 +55,7 @@ function makePiece(m: HugeState, head: Pfn, piece: Pfn, flags: number, newOrder:
   const index = frames.indexPte[head] + (piece - head);
   frames.indexRegion[piece] = frames.indexRegion[head] + (index >>> 9);
   frames.indexPte[piece] = index & 511;
+  if ((flags & PG.SWAPCACHE) !== 0) m.swap.entryOf[piece] = m.swap.entryOf[head] + (piece - head);
   setOrder(m, piece, newOrder);
 }
 

@@ -101,7 +101,8 @@ function checkFolios(
   extra: ExtraReferences,
 ): void {
   const { frames } = m;
-  const heads = new Set<Pfn>([...found.pmds.keys(), ...cached, ...extra.keys()]);
+  const heads = new Set<Pfn>([...found.pmds.keys(), ...extra.keys()]);
+  for (const pfn of cached) heads.add(headOf(frames, pfn));
   for (const pfn of found.ptes.keys()) heads.add(headOf(frames, pfn));
   let nrFailed = 0;
   for (let pfn = 1; pfn < frames.nrFrames; pfn++) {
@@ -138,8 +139,9 @@ function checkFolio(
     if (isExclusive && nr + nrPmds > 1)
       found.problems.push(`frame ${page} is exclusive but mapped ${nr + nrPmds} times`);
   }
-  const expected =
-    nrMappings + (cached.has(head) ? 1 : 0) + nrPoisoned(m, head) + (extra.get(head) ?? 0);
+  // One reference for each page in the page cache or swap cache.
+  const nrCached = cached.has(head) ? 1 << order : 0;
+  const expected = nrMappings + nrCached + nrPoisoned(m, head) + (extra.get(head) ?? 0);
   expectEqual(found, `frame ${head} refcount`, frames.refcount[head], expected);
   if (order === 0) return;
   for (let page = head + 1; page < head + (1 << order); page++)
@@ -166,7 +168,9 @@ function checkPartial(m: Machine, head: Pfn, found: Found, nrPagesMapped: number
   const isPmdMapped = found.pmds.has(head);
   const hasUnmapped = nrPagesMapped > 0 && nrPagesMapped < 1 << frames.order[head];
   const isFlagged = (frames.flags[head] & PG.PARTIALLY_MAPPED) !== 0;
-  if (hasUnmapped && !isPmdMapped && !isFlagged)
+  // What is in the swap cache is about to go, and is not queued.
+  const isCached = (frames.flags[head] & PG.SWAPCACHE) !== 0;
+  if (hasUnmapped && !isPmdMapped && !isFlagged && !isCached)
     found.problems.push(`frame ${head} has unmapped pages but is not marked partially mapped`);
   if (isFlagged && (frames.flags[head] & PG.DEFERRED) === 0)
     found.problems.push(`frame ${head} is partially mapped but on no deferred queue`);

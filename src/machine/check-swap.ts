@@ -8,7 +8,7 @@ import type { Pfn } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import { listHead, listNext } from "../base/int-list.ts";
 import { ENTRY } from "../mm/page-tables.ts";
-import { NO_PFN, PG } from "../phys/frame-table.ts";
+import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import {
   BAD_SLOT,
   entryAt,
@@ -54,16 +54,18 @@ export function swapCacheOf(m: Machine, taken: readonly Pfn[], found: Found): Se
       const pfn = device.cached[slot];
       if (pfn === NO_PFN) continue;
       cached.add(pfn);
-      const isNamed = m.swap.entryOf[pfn] === entryAt(device.type, slot);
-      if (!isNamed || (m.frames.flags[pfn] & PG.SWAPCACHE) === 0)
+      const head = headOf(m.frames, pfn);
+      const isNamed = m.swap.entryOf[head] + (pfn - head) === entryAt(device.type, slot);
+      if (!isNamed || (m.frames.flags[head] & PG.SWAPCACHE) === 0)
         found.problems.push(`frame ${pfn} does not say that it is in the swap cache at ${slot}`);
     }
   }
   const { flags, order } = m.frames;
   for (const pfn of taken) {
     if ((flags[pfn] & PG.SWAPCACHE) === 0) continue;
-    if (!cached.has(pfn)) found.problems.push(`frame ${pfn} is in the swap cache without a slot`);
-    if (order[pfn] !== 0) found.problems.push(`large folio ${pfn} was left in the swap cache`);
+    for (let page = pfn; page < pfn + (1 << order[pfn]); page++)
+      if (!cached.has(page))
+        found.problems.push(`frame ${page} is in the swap cache without a slot`);
   }
   expectEqual(found, "nr_swapcached", m.vmstat[VMSTAT.nr_swapcached], cached.size);
   return cached;
@@ -103,7 +105,7 @@ function checkSlots(device: SwapDevice, found: Found): void {
       continue;
     }
     expectEqual(found, `${what} count`, device.count[slot], seen.nr);
-    const isNeeded = seen.nr > 0 || device.cached[slot] !== NO_PFN;
+    const isNeeded = seen.nr > 0 || device.cached[slot] !== NO_PFN || device.claimed[slot] === 1;
     expectEqual(found, `${what} in use`, device.inUse[slot], isNeeded ? 1 : 0);
     if (seen.nrExclusive > 0 && seen.nr > 1)
       found.problems.push(`${what} has an exclusive entry and ${seen.nr - 1} others`);

@@ -9,6 +9,7 @@ import { type Pfn, PTES_PER_REGION } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { PG } from "../phys/frame-table.ts";
+import { freeSwapIfUnmapped } from "../swap/cache.ts";
 import { putFolio } from "./folio.ts";
 import { mlockFolio, munlockFolio, unlockAtPmdSplit } from "./mlock.ts";
 import { ENTRY, LEVEL_PTE, MIGRATION_KEEPS, NO_TABLE } from "./page-tables.ts";
@@ -192,6 +193,7 @@ export function zapHugePmd(m: MmState, mm: Mm, slot: number): void {
   // Whoever migrates it holds the folio, and will not find this entry again.
   if ((flags & ENTRY.MIGRATION) !== 0) return;
   removeAnonPmd(m, mm, head);
+  freeSwapIfUnmapped(m, head);
   putFolio(m, head, 1);
 }
 

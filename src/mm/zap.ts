@@ -150,6 +150,7 @@ function zapLargeFolioPtes(m: MmState, mm: Mm, slot: number, pfn: Pfn, nr: numbe
   entryFlags.fill(0, slot, slot + nr);
   mm.rssAnon -= nr;
   removeAnonPtes(m, mm, pfn, nr);
+  freeSwapIfUnmapped(m, head);
   putFolio(m, head, nr);
 }
 

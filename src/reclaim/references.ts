@@ -9,6 +9,7 @@
 import type { Pfn } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { ENTRY } from "../mm/page-tables.ts";
+import { folioMapcount } from "../mm/rmap.ts";
 import { forEachPmdMapping, forEachPteMapping } from "../mm/rmap-walk.ts";
 import { VM, type Vma } from "../mm/vma.ts";
 import { PG } from "../phys/frame-table.ts";
@@ -18,6 +19,7 @@ export type AgeVerdict = "reclaim" | "keep" | "activate";
 
 export function ageFolio(m: HugeState, head: Pfn): AgeVerdict {
   const { flags } = m.frames;
+  if (folioMapcount(m, head) === 0) return "reclaim";
   let nrYoung = 0;
   let isLocked = false;
   const look = (vma: Vma, slot: number): boolean => {

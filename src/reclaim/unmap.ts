@@ -1,7 +1,7 @@
 /**
  * Taking away every mapping of one anonymous folio, so that it can be freed.
  *
- * Entry: unmapToSwap (swap entries take the mappings' place), discardLazyFree (nothing does), isMappedLocked.
+ * Entry: unmapToSwap (swap entries take the mappings' place; stops at a pinned page), discardLazyFree (nothing does), isMappedLocked.
  * Locks: folio lock, anon_vma lock, page-table lock of each mapping.
  * Holds: the folio is isolated: on no LRU list, and the caller has one reference.
  */
@@ -9,6 +9,7 @@
 import type { Pfn } from "../base/address.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { ENTRY } from "../mm/page-tables.ts";
+import { isMaybePinned } from "../mm/pins.ts";
 import { splitPmd, zapHugePmd } from "../mm/pmd.ts";
 import { folioMapcount, removeAnonPtes, runOfFolio } from "../mm/rmap.ts";
 import { forEachPmdMapping, forEachPteMapping } from "../mm/rmap-walk.ts";
@@ -23,6 +24,7 @@ const CARRIED = ENTRY.UFFD_WP | ENTRY.SOFT_DIRTY;
 /** True if some mapping lies in locked memory: reclaim must leave the folio mapped. */
 export function isMappedLocked(m: HugeState, head: Pfn): boolean {
   let isLocked = false;
+  if (folioMapcount(m, head) === 0) return false; // whoever mapped it may be gone, and the anon_vma too
   forEachPmdMapping(m, head, (_mm, vma) => {
     if ((vma.flags & VM.LOCKED) !== 0) isLocked = true;
   });
@@ -38,13 +40,21 @@ function splitHugeMappings(m: HugeState, head: Pfn): void {
   forEachPmdMapping(m, head, (mm, _vma, region, slot) => splitPmd(m, mm, region, slot));
 }
 
-/** Every mapping of a folio in the swap cache becomes a swap entry of its page; what was written stands in the folio's flag. */
-export function unmapToSwap(m: HugeState, head: Pfn): void {
+/**
+ * Every mapping of a folio in the swap cache becomes a swap entry of its page; what was written stands in the folio's flag.
+ * False if a page is exclusive and pinned: it and what comes behind it stay mapped (ANON-172).
+ */
+export function unmapToSwap(m: HugeState, head: Pfn): boolean {
   const { tables, frames, swap } = m;
+  if (folioMapcount(m, head) === 0) return true;
   splitHugeMappings(m, head);
+  const isPinned = isMaybePinned(m, head);
+  let isDone = true;
   forEachPteMapping(m, head, (mm, _vma, slot, page) => {
     const pfn = tables.payload[slot];
     const bits = tables.flags[slot];
+    if (isPinned && (frames.flags[pfn] & PG.ANON_EXCLUSIVE) !== 0) isDone = false;
+    if (!isDone) return;
     const entry = swap.entryOf[head] + (pfn - head);
     if ((bits & ENTRY.DIRTY) !== 0) frames.flags[head] |= PG.DIRTY;
     removeMappings(m, mm, head, pfn, page, 1);
@@ -55,6 +65,7 @@ export function unmapToSwap(m: HugeState, head: Pfn): void {
     tables.payload[slot] = entry;
     tables.flags[slot] = ENTRY.SWAP | exclusive | (bits & CARRIED);
   });
+  return isDone;
 }
 
 /**
@@ -63,6 +74,7 @@ export function unmapToSwap(m: HugeState, head: Pfn): void {
  */
 export function discardLazyFree(m: HugeState, head: Pfn): boolean {
   const { tables, frames } = m;
+  if (folioMapcount(m, head) === 0) return frames.refcount[head] === 1;
   if (m.profile.discardsHugePmd && isCleanHuge(m, head)) {
     forEachPmdMapping(m, head, (mm, _vma, region, slot) => {
       m.mmuNotifier?.invalidateRange(mm.id, region * 512, (region + 1) * 512);

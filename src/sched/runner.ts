@@ -283,9 +283,14 @@ export function runAtOnce<State extends SchedState, Op extends Operation>(
 }
 
 /** True if a plain call would wait for ever for a lock: its holder is held, or is the very task that calls. */
-export function isLockStuck(m: SchedState, name: LockName, id: number): boolean {
+export function isLockStuck(
+  m: SchedState,
+  name: LockName,
+  id: number,
+  mode: LockMode = "write",
+): boolean {
   if (m.sched.locks.length === 0) return false;
-  const holder = lockHolder(m, name, id, "write", m.sched.current);
+  const holder = lockHolder(m, name, id, mode, m.sched.current);
   return holder !== null && !mayStep(m, holder.operation);
 }
 

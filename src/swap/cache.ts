@@ -1,10 +1,11 @@
 /**
  * The swap cache: frames whose contents also have slots, or are on their way to or from them.
  *
- * Entry: addToSwapCache, removeFromSwapCache, freeSwapOf, freeSwapIfUnmapped.
+ * Entry: addToSwapCache, removeFromSwapCache, freeSwapOf, freeSwapIfUnmapped, isUnmapped.
  * Owns:  flag SWAPCACHE, `entryOf`, `cached` of devices, nr_swapcached.
- * Holds: a folio in the cache has one reference per page for it. Here only single pages stay in it between operations: a
- *        large folio is written and freed in one step.
+ * Locks: folio lock for all but a look-up; freeSwapOf and freeSwapIfUnmapped only try for it.
+ * Holds: a folio in the cache has one reference per page for it. A large one is there while it is written, and stays only if
+ *        somebody took a reference to it meanwhile.
  */
 
 import type { Pfn } from "../base/address.ts";
@@ -12,6 +13,7 @@ import { assert } from "../base/assert.ts";
 import { VMSTAT } from "../base/counters.ts";
 import { putFolio } from "../phys/alloc.ts";
 import { NO_PFN, PG } from "../phys/frame-table.ts";
+import { isFolioBusy } from "../sched/locks.ts";
 import { releaseSlot } from "./slots.ts";
 import { deviceOf, type SwapEntry, type SwapState, slotOf } from "./state.ts";
 
@@ -54,10 +56,11 @@ export function removeFromSwapCache(m: SwapState, head: Pfn): void {
 
 /**
  * Gives back the slots of a folio in the swap cache if no entry needs them; its only copy is in memory then, so it is dirty.
- * False if some entry does.
+ * False if some entry does, or if somebody works on the folio.
  */
 export function freeSwapOf(m: SwapState, head: Pfn): boolean {
   const { frames, swap } = m;
+  if (isFolioBusy(m, head)) return false;
   const entry = swap.entryOf[head];
   const { count } = deviceOf(m, entry);
   const slot = slotOf(entry);
@@ -70,7 +73,11 @@ export function freeSwapOf(m: SwapState, head: Pfn): boolean {
 
 /** A page of a folio in the swap cache lost a mapping: with the last one the cache has no use for it, unless an entry does. */
 export function freeSwapIfUnmapped(m: SwapState, head: Pfn): void {
-  const { flags, order, mapcount } = m.frames;
-  if ((flags[head] & PG.SWAPCACHE) === 0 || order[head] !== 0 || mapcount[head] !== 0) return;
-  freeSwapOf(m, head);
+  if ((m.frames.flags[head] & PG.SWAPCACHE) !== 0 && isUnmapped(m, head)) freeSwapOf(m, head);
+}
+
+/** True if no page of an anonymous folio is mapped. */
+export function isUnmapped(m: SwapState, head: Pfn): boolean {
+  const { order, mapcount, largeMapcount } = m.frames;
+  return (order[head] === 0 ? mapcount[head] : largeMapcount[head]) === 0;
 }

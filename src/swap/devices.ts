@@ -59,6 +59,7 @@ function createDevice(type: number, nrSlots: number, priority: number): SwapDevi
     nrUsed: 0,
     count: new Uint16Array(nrRows),
     cached: new Int32Array(nrRows),
+    claimed: new Uint8Array(nrRows),
     inUse: new Uint8Array(nrRows),
     tag: new Uint32Array(nrRows),
     isZero: new Uint8Array(nrRows),

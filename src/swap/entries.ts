@@ -1,14 +1,15 @@
 /**
  * The swap map: how many page-table entries need a slot, in all address spaces.
  *
- * Entry: dupEntry (fork, unmapping), freeEntry (a fault takes the page back), freeEntryAndCache (the entry is dropped).
- * Owns:  `count` of devices.
- * Holds: a slot is in use while its count is above 0 or its page is in the swap cache.
+ * Entry: dupEntry (fork, unmapping), freeEntry (a fault takes the page back), freeEntryAndCache (the entry is dropped);
+ *        claimSlots and dropClaim around a read past the swap cache.
+ * Owns:  `count` and `claimed` of devices.
+ * Holds: a slot is in use while its count is above 0, its page is in the swap cache, or it is claimed.
  */
 
 import { assert } from "../base/assert.ts";
-import { NO_PFN } from "../phys/frame-table.ts";
-import { freeSwapOf } from "./cache.ts";
+import { headOf, NO_PFN } from "../phys/frame-table.ts";
+import { freeSwapOf, isUnmapped } from "./cache.ts";
 import { releaseSlot } from "./slots.ts";
 import {
   BAD_SLOT,
@@ -36,7 +37,31 @@ export function freeEntry(m: SwapState, entry: SwapEntry): void {
   const count = device.count[slot];
   assert(count > 0 && count !== BAD_SLOT, "more swap entries dropped than there were");
   device.count[slot] = count - 1;
-  if (count === 1 && device.cached[slot] === NO_PFN) releaseSlot(m, entry);
+  if (count === 1 && device.cached[slot] === NO_PFN && device.claimed[slot] === 0)
+    releaseSlot(m, entry);
+}
+
+/** True if somebody is reading the slot past the swap cache. */
+export function isClaimed(m: SwapState, entry: SwapEntry): boolean {
+  return deviceOf(m, entry).claimed[slotOf(entry)] === 1;
+}
+
+/** The caller will read the slots from `entry` on past the swap cache. False if one is free by now, cached, or claimed. */
+export function claimSlots(m: SwapState, entry: SwapEntry, nr: number): boolean {
+  const { count, cached, claimed } = deviceOf(m, entry);
+  const first = slotOf(entry);
+  for (let slot = first; slot < first + nr; slot++)
+    if (count[slot] === 0 || cached[slot] !== NO_PFN || claimed[slot] === 1) return false;
+  claimed.fill(1, first, first + nr);
+  return true;
+}
+
+/** Ends a claim; slots that no entry names any more are free. */
+export function dropClaim(m: SwapState, entry: SwapEntry, nr: number): void {
+  const { count, claimed } = deviceOf(m, entry);
+  const first = slotOf(entry);
+  claimed.fill(0, first, first + nr);
+  for (let i = 0; i < nr; i++) if (count[first + i] === 0) releaseSlot(m, entry + i);
 }
 
 /**
@@ -47,5 +72,6 @@ export function freeEntryAndCache(m: SwapState, entry: SwapEntry): void {
   const pfn = swapCachedPage(m, entry);
   freeEntry(m, entry);
   if (pfn === NO_PFN) return;
-  if (m.frames.mapcount[pfn] === 0 || isSwapFull(m)) freeSwapOf(m, pfn);
+  const head = headOf(m.frames, pfn);
+  if (isUnmapped(m, head) || isSwapFull(m)) freeSwapOf(m, head);
 }

@@ -117,7 +117,8 @@ export function releaseSlot(m: SwapState, entry: SwapEntry): void {
   const device = deviceOf(m, entry);
   const slot = slotOf(entry);
   assert(device.inUse[slot] === 1, "a swap slot is freed twice");
-  assert(device.count[slot] === 0 && device.cached[slot] === 0, "a needed swap slot is freed");
+  const isNeeded = device.count[slot] !== 0 || device.cached[slot] !== 0;
+  assert(!isNeeded && device.claimed[slot] === 0, "a needed swap slot is freed");
   device.inUse[slot] = 0;
   device.tag[slot] = 0;
   device.isZero[slot] = 0;

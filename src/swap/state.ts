@@ -42,6 +42,8 @@ export interface SwapDevice {
   readonly count: Uint16Array;
   /** Frame of the page in the swap cache that belongs to the slot, 0 none. Rows: slots. Writer: cache.ts. */
   readonly cached: Int32Array;
+  /** 1 while somebody reads the slot past the swap cache: others wait until he is through. Rows: slots. Writer: entries.ts. */
+  readonly claimed: Uint8Array;
   /** 1 if the slot is in use; bad ones too. Rows: slots. Writer: slots.ts. */
   readonly inUse: Uint8Array;
   /** Contents last written to the device, as in the frame table's `tag`. Rows: slots in use. Writer: transfer.ts. */

@@ -1,11 +1,12 @@
 /**
  * MADV_FREE: pages that may be dropped without swap until they are written again.
  *
+ * Entry: lazyFreeRegion, for the walk of advise-phases.ts; refuseFree.
  * Rules: ANON-261..264. A huge entry that is only partly covered has its folio split first; if that fails nothing is done.
  */
 
-import { type Addr, type Pfn, PTES_PER_REGION } from "../base/address.ts";
-import { EINVAL, type Err } from "../base/errno.ts";
+import { type Pfn, PTES_PER_REGION } from "../base/address.ts";
+import { EINVAL, EPERM, type Err } from "../base/errno.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { ENTRY } from "../mm/page-tables.ts";
 import { isHugeEntry } from "../mm/pmd.ts";
@@ -18,34 +19,48 @@ import { headOf, PG } from "../phys/frame-table.ts";
 import { lruLazyFree } from "../phys/lru.ts";
 import { isFolioBusy } from "../sched/locks.ts";
 import { freeSwapOf } from "../swap/cache.ts";
-import { eachRegion, splitForAdvice } from "./advised-folio.ts";
+import { type AdviceWalk, askForSplit, REGION_DONE } from "./advised-folio.ts";
 
-/** MADV_FREE on part of one VMA. */
-export function lazyFreeRange(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr): Err {
-  if (!isAnonymous(vma) || (vma.flags & (VM.LOCKED | VM.PFNMAP)) !== 0) return -EINVAL;
-  eachRegion(m, mm, start, end, (slot, first, last) => {
-    lazyFreeRegion(m, mm, slot, first, last);
-  });
-  return 0;
+/** 0 or a negative errno for a VMA that the advice is not for. */
+export function refuseFree(vma: Vma): Err {
+  if (isSealedReadOnly(vma)) return -EPERM;
+  return !isAnonymous(vma) || (vma.flags & (VM.LOCKED | VM.PFNMAP)) !== 0 ? -EINVAL : 0;
 }
 
-function lazyFreeRegion(m: HugeState, mm: Mm, slot: number, first: number, last: number): void {
+/** Sealed memory may be emptied only by whoever could overwrite it anyway (ANON-275). */
+export function isSealedReadOnly(vma: Vma): boolean {
+  return isAnonymous(vma) && (vma.flags & (VM.SEALED | VM.WRITE)) === VM.SEALED;
+}
+
+/** Pages first..last-1 below the PMD entry in `slot`: REGION_DONE, or the page at which a folio must be split first. */
+export function lazyFreeRegion(
+  m: HugeState,
+  mm: Mm,
+  walk: AdviceWalk,
+  slot: number,
+  first: number,
+  last: number,
+): number {
   const entry = m.tables.flags[slot];
-  if (isHugeEntry(entry)) {
-    if ((entry & (ENTRY.SPECIAL | ENTRY.MIGRATION)) !== 0) return; // ANON-087, ANON-263
-    const head = m.tables.payload[slot];
-    if (folioMapcount(m, head) !== 1 || isFolioBusy(m, head)) return; // ANON-263
-    if (last - first === PTES_PER_REGION) {
-      markLazyFree(m, head);
-      m.tables.flags[slot] = entry & ~(ENTRY.YOUNG | ENTRY.DIRTY);
-      return;
-    }
-    if (!splitForAdvice(m, head)) return;
-  }
-  lazyFreePtes(m, mm, m.tables.payload[slot] * 512, first, last);
+  if (!isHugeEntry(entry))
+    return lazyFreePtes(m, mm, walk, m.tables.payload[slot] * 512, first, last);
+  if ((entry & (ENTRY.SPECIAL | ENTRY.MIGRATION)) !== 0) return REGION_DONE; // ANON-087, ANON-263
+  const head = m.tables.payload[slot];
+  if (folioMapcount(m, head) !== 1 || isFolioBusy(m, head)) return REGION_DONE; // ANON-263
+  if (last - first < PTES_PER_REGION) return askForSplit(walk, head, first, last - first);
+  markLazyFree(m, head);
+  m.tables.flags[slot] = entry & ~(ENTRY.YOUNG | ENTRY.DIRTY);
+  return REGION_DONE;
 }
 
-function lazyFreePtes(m: HugeState, mm: Mm, base: number, first: number, last: number): void {
+function lazyFreePtes(
+  m: HugeState,
+  mm: Mm,
+  walk: AdviceWalk,
+  base: number,
+  first: number,
+  last: number,
+): number {
   const { flags, payload } = m.tables;
   const { frames } = m;
   for (let i = first; i < last; ) {
@@ -60,9 +75,10 @@ function lazyFreePtes(m: HugeState, mm: Mm, base: number, first: number, last: n
     const nrFolio = 1 << frames.order[head];
     const nr = nrFolio === 1 ? 1 : runOfFolio(m, slot, base + last, payload[slot]);
     if (nr < nrFolio) {
-      // After the split the same entries are looked at again, as pages of their own or the zero page.
-      const isSplit = !isMaybeMappedShared(m, head) && splitForAdvice(m, head); // ANON-263
-      i += isSplit ? 0 : nr;
+      // ANON-263
+      if (!isMaybeMappedShared(m, head) && !isFolioBusy(m, head))
+        return askForSplit(walk, head, i, nr);
+      i += nr;
       continue;
     }
     i += nr;
@@ -73,6 +89,7 @@ function lazyFreePtes(m: HugeState, mm: Mm, base: number, first: number, last: n
     markLazyFree(m, head);
     for (let k = slot; k < slot + nr; k++) flags[k] &= ~(ENTRY.YOUNG | ENTRY.DIRTY);
   }
+  return REGION_DONE;
 }
 
 /** ANON-264: contents that are on a device are not needed either. */

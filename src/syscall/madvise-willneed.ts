@@ -3,11 +3,12 @@
  */
 
 import { type Addr, HUGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
-import { readIntoCache } from "../fault/swap-in.ts";
+import { readIntoCache } from "../fault/swap-in-alloc.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { ENTRY, pteTableOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { NO_PFN } from "../phys/frame-table.ts";
+import { isClaimed } from "../swap/entries.ts";
 import { swapCachedPage } from "../swap/state.ts";
 
 /** MADV_WILLNEED on part of one VMA. What there is no memory for is left on the device. */
@@ -21,7 +22,8 @@ export function willNeedRange(m: HugeState, mm: Mm, start: Addr, end: Addr): voi
     for (let slot = table * 512 + first; slot < table * 512 + last; slot++) {
       if ((m.tables.flags[slot] & ENTRY.SWAP) === 0) continue;
       const entry = m.tables.payload[slot];
-      if (swapCachedPage(m, entry) === NO_PFN) readIntoCache(m, mm.memcg, entry);
+      if (swapCachedPage(m, entry) === NO_PFN && !isClaimed(m, entry))
+        readIntoCache(m, mm.memcg, entry);
     }
   }
 }

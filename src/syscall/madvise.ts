@@ -18,8 +18,10 @@ import type { Mm } from "../mm/state.ts";
 import { firstVmaIndex, isAnonymous, VM, VM_SPECIAL, type Vma } from "../mm/vma.ts";
 import { changeVmaFlags } from "../mm/vma-edit.ts";
 import { dropRange, freeEmptiedPteTables } from "../mm/zap.ts";
-import { coldRange, pageOutRange } from "./madvise-cold.ts";
-import { lazyFreeRange } from "./madvise-free.ts";
+import type { Operation } from "../sched/state.ts";
+import { adviseRange, beginAdvise } from "./advise-phases.ts";
+import type { AdviceKind } from "./advised-folio.ts";
+import { isSealedReadOnly } from "./madvise-free.ts";
 import { poisonRange } from "./madvise-poison.ts";
 import { willNeedRange } from "./madvise-willneed.ts";
 
@@ -63,15 +65,21 @@ const ABOUT_HUGE_PAGES: ReadonlySet<number> = new Set([
   MADV.COLLAPSE,
 ]);
 
-/** Advice by which memory loses its contents, now or in a child. */
+/** Advice by which memory loses its contents, now or in a child; MADV_FREE looks itself. */
 const DISCARDS: ReadonlySet<number> = new Set([
   MADV.DONTNEED,
-  MADV.FREE,
   MADV.REMOVE,
   MADV.DONTFORK,
   MADV.WIPEONFORK,
   MADV.DONTNEED_LOCKED,
   MADV.GUARD_INSTALL,
+]);
+
+/** Advice that a phase table carries out. */
+const IN_PHASES: ReadonlyMap<number, AdviceKind> = new Map([
+  [MADV.COLD, "cold"],
+  [MADV.PAGEOUT, "pageOut"],
+  [MADV.FREE, "free"],
 ]);
 
 /** VMAs that MADV_MERGEABLE silently leaves alone (ANON-272). */
@@ -120,7 +128,28 @@ export function sysMadvise(
   enterMm(m, mm, FLAG_ADVICE.has(advice) ? "write" : "read");
   if (advice === MADV.POPULATE_READ || advice === MADV.POPULATE_WRITE)
     return populate(m, mm, start, end, advice, observe);
-  return walkVmas(m, mm, start, end, advice);
+  const kind = IN_PHASES.get(advice);
+  return kind === undefined
+    ? walkVmas(m, mm, start, end, advice)
+    : adviseRange(m, mm, start, end, kind);
+}
+
+/**
+ * The same call as an operation of `task`, of which nothing has run yet. Null if it is not one: no phase table carries this
+ * advice out, or its arguments are refused.
+ */
+export function beginMadvise(
+  m: HugeState,
+  task: number,
+  mm: Mm,
+  start: Addr,
+  length: number,
+  advice: number,
+): Operation | null {
+  const kind = IN_PHASES.get(advice);
+  const end = start + alignUp(length, PAGE_SIZE);
+  const isValid = isAligned(start, PAGE_SIZE) && length > 0 && end < ADDRESS_SPACE;
+  return kind === undefined || !isValid ? null : beginAdvise(m, task, mm, start, end, kind);
 }
 
 /** Every VMA of the range gets the advice; a hole makes it -ENOMEM at the end, an error stops at once (ANON-044). */
@@ -157,8 +186,6 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
     case MADV.DONTNEED:
     case MADV.DONTNEED_LOCKED:
       return dontneed(m, mm, vma, start, end, advice);
-    case MADV.FREE:
-      return lazyFreeRange(m, mm, vma, start, end);
     case MADV.GUARD_INSTALL:
       if ((vma.flags & (VM_SPECIAL | VM.LOCKED)) !== 0) return -EINVAL;
       return installGuards(m, mm, vma, start, end);
@@ -166,10 +193,6 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
       if ((vma.flags & VM_SPECIAL) !== 0) return -EINVAL;
       removeGuards(m, mm, start, end);
       return 0;
-    case MADV.COLD:
-      return coldRange(m, mm, vma, start, end);
-    case MADV.PAGEOUT:
-      return pageOutRange(m, mm, vma, start, end);
     case MADV.WILLNEED:
       willNeedRange(m, mm, start, end);
       return 0;
@@ -178,11 +201,6 @@ function adviseVma(m: HugeState, mm: Mm, vma: Vma, start: Addr, end: Addr, advic
     default:
       return 0;
   }
-}
-
-/** Sealed memory may be emptied only by whoever could overwrite it anyway (ANON-275). */
-function isSealedReadOnly(vma: Vma): boolean {
-  return isAnonymous(vma) && (vma.flags & (VM.SEALED | VM.WRITE)) === VM.SEALED;
 }
 
 function refuseFlagAdvice(m: HugeState, vma: Vma, advice: number): Err {
