@@ -146,14 +146,14 @@ function lookAgain(m: HugeState, op: CollapseOp): CollapsePhase {
 
 /** COLL-126: every page that is not there comes back, in ascending order. */
 function swapIn(m: HugeState, op: CollapseOp): CollapsePhase {
-  const { mm, vma } = placeOf(m, op);
+  const { mm } = placeOf(m, op);
   let nr = 0;
   let result: ScanResult = SCAN.SUCCEED;
   for (let i = 0; i < PAGES && result === SCAN.SUCCEED; i++) {
     const slot = m.tables.payload[op.pmdSlot] * 512 + i;
     const entry = m.tables.flags[slot];
     if (entry === 0 || (entry & ENTRY.PRESENT) !== 0) continue;
-    result = swapInPage(m, mm, vma, op, i);
+    result = swapInPage(m, mm, op, i);
     if (result === SCAN.SUCCEED) nr++;
   }
   m.events?.emit(
@@ -166,13 +166,13 @@ function swapIn(m: HugeState, op: CollapseOp): CollapsePhase {
   return result === SCAN.SUCCEED ? "lock" : end(op, result);
 }
 
-function swapInPage(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, pteIndex: number): ScanResult {
+function swapInPage(m: HugeState, mm: Mm, op: CollapseOp, pteIndex: number): ScanResult {
   const { tables } = m;
   const slot = tables.payload[op.pmdSlot] * 512 + pteIndex;
   while ((tables.flags[slot] & ENTRY.MIGRATION) !== 0) if (!letOthersRun(m)) return SCAN.PAGE_LOCK;
   if ((tables.flags[slot] & ENTRY.MARKER) !== 0) return SCAN.FAIL; // COLL-110
   if ((tables.flags[slot] & ENTRY.SWAP) === 0) return SCAN.SUCCEED;
-  const result = faultSwap(m, mm, vma, op.region, pteIndex, slot, "read");
+  const result = faultSwap(m, mm, op.region, pteIndex, slot, "read");
   return result < 0 ? SCAN.FAIL : SCAN.SUCCEED;
 }
 

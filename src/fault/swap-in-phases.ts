@@ -11,7 +11,7 @@
  *        is read ahead of its use.
  */
 
-import { addrOf, type Pfn } from "../base/address.ts";
+import { addrOf, PAGE_SIZE, type Pfn } from "../base/address.ts";
 import { VMSTAT } from "../base/counters.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { putFolio } from "../mm/folio.ts";
@@ -161,7 +161,8 @@ function install(m: HugeState, op: SwapInOp): SwapInPhase {
   const nr = nrPages(m, op);
   const entry = firstEntry(m, op);
   const first = place === null ? -1 : place.slot - (op.pteIndex & (nr - 1));
-  if (place === null || !areSame(m, first, entry, nr, op.bits)) {
+  const isThere = place !== null && isInside(place, nr) && areSame(m, first, entry, nr, op.bits);
+  if (!isThere) {
     dropClaim(m, entry, nr);
     return giveBack(m, op);
   }
@@ -170,6 +171,12 @@ function install(m: HugeState, op: SwapInOp): SwapInPhase {
   mapFresh(m, place, first, head, entry);
   op.marks |= m.frames.order[head] << FAULT_ORDER_SHIFT;
   return finish(m, op, place);
+}
+
+/** All of the block lies in the VMA still. */
+function isInside({ vma, region, pteIndex }: SwapPlace, nr: number): boolean {
+  const start = addrOf(region, pteIndex & -nr);
+  return vma.start <= start && start + nr * PAGE_SIZE <= vma.end;
 }
 
 function areSame(m: HugeState, slot: number, entry: SwapEntry, nr: number, bits: number): boolean {

@@ -8,9 +8,9 @@
 
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { beginPass } from "../collapse/khugepaged-phases.ts";
-import { beginMadviseCollapse } from "../collapse/madvise-collapse.ts";
 import { isAccessible, translateToPfn } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
+import { beginSwapOff } from "../fault/swap-off-phases.ts";
 import { beginShrink } from "../huge/deferred-split-phases.ts";
 import { beginDropCaches } from "../huge/drop-caches-phases.ts";
 import { beginSplitPage } from "../huge/split-page-phases.ts";
@@ -20,10 +20,11 @@ import { listPhases } from "../sched/phase-table.ts";
 import { findOperation } from "../sched/runner.ts";
 import type { Operation } from "../sched/state.ts";
 import { createTask, endTask, taskOf } from "../sched/tasks.ts";
-import { MADV } from "../syscall/madvise.ts";
+import { beginMadvise } from "../syscall/madvise.ts";
 import type { StepResult } from "./backend.ts";
 import { addressesOf } from "./layout.ts";
 import type { ModelProcess, ModelState } from "./model-state.ts";
+import { noteAdvice } from "./shadow-advice.ts";
 import type { Action, Span, Statement } from "./syntax.ts";
 
 /** A statement under way. Plain data: ids in the machine's scheduler. */
@@ -63,8 +64,16 @@ const STARTERS: { readonly [V in Verb]?: Starter<V> } = {
   madvise: {
     begin: (state, { mm }, { span, advice }, task) => {
       const { start, end } = addressesOf(state.layout, span);
-      return advice !== MADV.COLLAPSE ? null : beginMadviseCollapse(state.m, task, mm, start, end);
+      return beginMadvise(state.m, task, mm, start, end - start, advice);
     },
+    end: (state, { shadow }, { span, advice }, result) => {
+      noteAdvice(shadow, advice, ...pagesOf(state, span), result);
+      return result;
+    },
+  },
+  swapoff: {
+    begin: ({ m }, _process, _action, task) =>
+      m.swap.devices.length === 0 ? null : beginSwapOff(m, task, 0),
     end: (_state, _process, _action, result) => result,
   },
   poison: {

@@ -7,7 +7,7 @@
 
 import { type Addr, alignUp, isAligned, PAGE_SIZE } from "../base/address.ts";
 import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM, EPERM, type Err } from "../base/errno.ts";
-import { madviseCollapse } from "../collapse/madvise-collapse.ts";
+import { beginMadviseCollapse, madviseCollapse } from "../collapse/madvise-collapse.ts";
 import { type FaultObserver, populatePages } from "../fault/fault.ts";
 import { FAULT_OOM, poisonOf } from "../fault/kinds.ts";
 import { offerToKhugepaged } from "../huge/khugepaged-thread.ts";
@@ -146,10 +146,12 @@ export function beginMadvise(
   length: number,
   advice: number,
 ): Operation | null {
-  const kind = IN_PHASES.get(advice);
   const end = start + alignUp(length, PAGE_SIZE);
-  const isValid = isAligned(start, PAGE_SIZE) && length > 0 && end < ADDRESS_SPACE;
-  return kind === undefined || !isValid ? null : beginAdvise(m, task, mm, start, end, kind);
+  if (!isAligned(start, PAGE_SIZE) || length <= 0 || end >= ADDRESS_SPACE) return null;
+  if (advice === MADV.COLLAPSE && m.thpSupport !== "notBuilt")
+    return beginMadviseCollapse(m, task, mm, start, end);
+  const kind = IN_PHASES.get(advice);
+  return kind === undefined ? null : beginAdvise(m, task, mm, start, end, kind);
 }
 
 /** Every VMA of the range gets the advice; a hole makes it -ENOMEM at the end, an error stops at once (ANON-044). */
