@@ -20,7 +20,7 @@ import type { Mm } from "../mm/state.ts";
 import { findVma, firstVmaIndex, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { definePhases, type FrameHold, type Phase } from "../sched/phase-table.ts";
-import { isLockStuck, runAtOnce, startOperation } from "../sched/runner.ts";
+import { isLockStuck, letOthersRun, runAtOnce, startOperation } from "../sched/runner.ts";
 import { CALLER, type Operation } from "../sched/state.ts";
 import { freeSwapOf } from "../swap/cache.ts";
 import { removeDevice } from "../swap/devices.ts";
@@ -226,8 +226,9 @@ function sweepCache(m: HugeState, op: SwapOffOp): SwapOffPhase {
     removeDevice(m, op.type);
     return "done";
   }
-  // Somebody holds what is left in the middle of reading or writing it: a signal ends the wait.
-  if (device.nrUsed === op.nrBefore) return giveUp(op, -EINTR);
+  // Somebody is in the middle of reading or writing what is left. Who cannot let him go on is ended by a signal.
+  const isWaiting = device.nrUsed === op.nrBefore;
+  if (isWaiting && !(op.task === CALLER && letOthersRun(m))) return giveUp(op, -EINTR);
   op.nrBefore = device.nrUsed;
   op.mmId = -1;
   return "next";

@@ -404,8 +404,9 @@ export class FuzzRun {
   swapOff(_p: Process, step: Step): void {
     const type = step.variant % 2;
     const wasThere = this.m.swap.devices[type] != null;
+    const isClosing = this.m.swap.devices[type]?.isWritable === false;
     const result = sysSwapoff(this.m, type);
-    const allowed = wasThere ? [0, -12] : [-22];
+    const allowed = wasThere && !isClosing ? [0, -12] : [-22];
     if (!allowed.includes(result)) throw new Error(`swapoff gave ${result}`);
   }
 
@@ -559,10 +560,10 @@ export class FuzzRun {
       shrinkDeferred(this.m, queue, 1 + (step.at % 10), maxPtesNone);
   }
 
-  /** A split begins, or goes on by one phase. */
+  /** A long operation begins, or goes on by one phase. */
   splitFolio(p: Process, step: Step): void {
     const at = this.place(p, step) + (step.variant % PTES_PER_REGION);
-    this.split.step(this.m, translateToPfn(this.m, p.mm, ...split(at)), step.variant);
+    this.split.step(this.m, p.mm, at, step.variant);
   }
 
   /** Takes some blocks, so that memory becomes short or fragmented. */
