@@ -276,7 +276,8 @@ export function runAtOnce<State extends SchedState, Op extends Operation>(
   const op = begin(m, table, m.sched.current, NO_OPERATION, fields);
   const result = runToEnd(m, op.id);
   if (result !== null) return result;
-  assert(op.phase === table.first, "a plain call waits for an operation that is held");
+  const isFresh = op.phase === table.first && calleeOf(m, op.id) === null;
+  assert(isFresh, "a plain call waits for an operation that is held");
   dropLocks(m, op.id);
   m.sched.operations.splice(m.sched.operations.indexOf(op), 1);
   return null;
