@@ -154,6 +154,10 @@ function copyPtes(
   let nrCopied = 0;
   let nrAnon = 0;
   let isComplete = true;
+  // Shared memory stays writable; the child has written nothing yet (ANON-274).
+  const isShared = (copy.flags & VM.SHARED) !== 0;
+  const lost =
+    ENTRY.YOUNG | ENTRY.EXCLUSIVE | ENTRY.UFFD_WP | (isShared ? ENTRY.DIRTY : ENTRY.WRITE);
   for (let i = first; i < last; i++) {
     const entry = flags[from + i];
     if (entry === 0) continue;
@@ -190,7 +194,7 @@ function copyPtes(
       child.nrSwapEntries++;
     }
     payload[to + i] = pfn;
-    flags[to + i] = entry & ~(ENTRY.WRITE | ENTRY.YOUNG | ENTRY.EXCLUSIVE | ENTRY.UFFD_WP);
+    flags[to + i] = entry & ~lost;
     nrCopied++;
   }
   m.tables.nrUsed[toTable] += nrCopied;
