@@ -333,6 +333,10 @@ class ScenarioWriter {
     return { range: name, first, end: Math.min(first + nr, nrPages), step: 1 };
   }
 
+  private isOverShared(at: Span | undefined): boolean {
+    return at !== undefined && this.rangeOf(at).isShared;
+  }
+
   private rangeOf(span: Span): KnownRange {
     return this.ranges.find(({ name }) => name === span.range)!;
   }
@@ -353,7 +357,8 @@ class ScenarioWriter {
         this.ranges.push({
           name: action.range,
           nrPages: action.sizeBytes / 4096,
-          isShared: action.flags.includes("shared"),
+          // Where a mapping on top of another fails, its name stands for the other.
+          isShared: action.flags.includes("shared") || this.isOverShared(action.at),
         });
         break;
       case "remap":
