@@ -6,11 +6,15 @@
  */
 
 import { HUGE_SIZE, PTES_PER_REGION, regionOf } from "../src/base/address.ts";
+import { collapseFields, type RegionScan } from "../src/collapse/collapse-op.ts";
+import { scanRegion } from "../src/collapse/scan.ts";
+import { ACTOR, SCAN } from "../src/collapse/scan-result.ts";
 import { writeKnob } from "../src/huge/knobs.ts";
 import { writePage } from "../src/machine/access.ts";
 import { createMachine, type Machine } from "../src/machine/machine.ts";
 import { execProcess, exitProcess, forkProcess } from "../src/machine/process.ts";
 import type { Mm } from "../src/mm/state.ts";
+import { findVma } from "../src/mm/vma.ts";
 import { MADV, sysMadvise } from "../src/syscall/madvise.ts";
 import { MAP, PROT, sysMmap, sysMunmap } from "../src/syscall/mmap.ts";
 import { cpuNs } from "./clock.ts";
@@ -67,6 +71,14 @@ const EXPERIMENTS: readonly EngineExperiment[] = [
     goal: 8,
   },
   { name: "copy-on-write fault", experiment: "cow4k", run: cow4k, unit: "ns", floor: 15, goal: 40 },
+  {
+    name: "collapse of 512 pages",
+    experiment: "collapse",
+    run: collapse,
+    unit: "us",
+    floor: 10,
+    goal: 25,
+  },
 ];
 
 const NS_PER = { ns: 1, us: 1e3, ms: 1e6 } as const;
@@ -80,7 +92,7 @@ export interface TestBed {
 /** One row per experiment, each with the live kernel's figure of the same run. */
 export function engineRows(probe: KernelProbe): BenchRow[] {
   const bed = testBed(4 * GIB);
-  return EXPERIMENTS.map((experiment) => compare(experiment, bed, probe));
+  return [...EXPERIMENTS.map((experiment) => compare(experiment, bed, probe)), scanRow(bed)];
 }
 
 function compare(of: EngineExperiment, bed: TestBed, probe: KernelProbe): BenchRow {
@@ -190,4 +202,48 @@ function cow4k(bed: TestBed): number {
   exitProcess(bed.m, child);
   unmap(bed, region, SPAN);
   return ns / SPAN_PAGES;
+}
+
+/** MADV_COLLAPSE of touched pages: the table of phases, allocation, copy, and the old pages freed. */
+function collapse(bed: TestBed): number {
+  const bytes = SPAN / 4;
+  const region = mapAdvised(bed, bytes, MADV.NOHUGEPAGE);
+  writeAll(bed, region, bytes);
+  sysMadvise(bed.m, bed.mm, region * HUGE_SIZE, bytes, MADV.HUGEPAGE);
+  const ns = timed(() => {
+    const result = sysMadvise(bed.m, bed.mm, region * HUGE_SIZE, bytes, MADV.COLLAPSE);
+    if (result !== 0) throw new Error("the pages do not collapse");
+  });
+  unmap(bed, region, bytes);
+  return ns / (bytes / HUGE_SIZE);
+}
+
+/** khugepaged's look at regions of touched pages, all of which it could collapse; millions of entries per second. */
+function scanRow(bed: TestBed): BenchRow {
+  const rounds = 400;
+  const first = mapAdvised(bed, SPAN, MADV.NOHUGEPAGE);
+  writeAll(bed, first, SPAN);
+  sysMadvise(bed.m, bed.mm, first * HUGE_SIZE, SPAN, MADV.HUGEPAGE);
+  const vma = findVma(bed.mm.vmas, first * HUGE_SIZE);
+  if (vma === null) throw new Error("nothing is mapped");
+  const op: { region: number } & RegionScan = {
+    ...collapseFields(bed.mm.id, first, ACTOR.khugepaged),
+  };
+  const pass = () => {
+    for (op.region = first; op.region < first + SPAN / HUGE_SIZE; op.region++)
+      if (scanRegion(bed.m, bed.mm, vma, op) !== SCAN.SUCCEED)
+        throw new Error("a region is refused");
+  };
+  for (let i = 0; i < WARM_UPS * 20; i++) pass();
+  const rates: number[] = [];
+  for (let repeat = 0; repeat < REPEATS; repeat++) {
+    const ns = timed(() => {
+      for (let i = 0; i < rounds / REPEATS; i++) pass();
+    });
+    rates.push((Math.ceil(rounds / REPEATS) * SPAN_PAGES * 1e3) / ns);
+  }
+  unmap(bed, first, SPAN);
+  return row("khugepaged's scan", median(rates), "M PTE/s", {
+    target: { of: "value", better: "higher", floor: 100, goal: 200 },
+  });
 }

@@ -8,7 +8,7 @@ import { spawnSync } from "node:child_process";
 import { nativeProgram } from "../src/cli/native-build.ts";
 import { NotPossibleHere } from "../src/cli/not-possible.ts";
 
-export type Experiment = "fault4k" | "fault2m" | "munmap4k" | "fork1g" | "cow4k";
+export type Experiment = "fault4k" | "fault2m" | "munmap4k" | "fork1g" | "cow4k" | "collapse";
 
 /** Takes samples of an experiment; none if it cannot be done here. */
 export type KernelProbe = (experiment: Experiment, rounds: number) => number[];

@@ -1,7 +1,7 @@
 /*
  * The live kernel's side of `npm run bench`: one experiment, a few rounds, ns per operation.
  *
- * Usage:  livebench fault4k|fault2m|munmap4k|fork1g|cow4k ROUNDS
+ * Usage:  livebench fault4k|fault2m|munmap4k|fork1g|cow4k|collapse ROUNDS
  * Prints: a JSON array with one number per round; [] if the kernel cannot do it (no huge pages).
  * Time is this thread's CPU time. The first round's memory is touched once before, so that the host
  * of a virtual machine has made it real.
@@ -95,6 +95,20 @@ static double cow4k(void) {
   return (t1 - t0) / (double)(SPAN / PAGE);
 }
 
+/* Touched 4K pages of 64 MiB become huge ones; time per huge page. -1 if the kernel cannot do it. */
+static double collapse(void) {
+  enum { ADVICE_COLLAPSE = 25 };
+  const size_t bytes = SPAN / 4;
+  char *p = map_small(bytes);
+  write_each(p, bytes, PAGE);
+  if (madvise(p, bytes, MADV_HUGEPAGE)) die("madvise: %s", strerror(errno));
+  double t0 = cpu_ns();
+  int failed = madvise(p, bytes, ADVICE_COLLAPSE);
+  double t1 = cpu_ns();
+  munmap(p, bytes);
+  return failed ? -1 : (t1 - t0) / (double)(bytes / HUGE);
+}
+
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
@@ -103,6 +117,7 @@ int main(int argc, char **argv) {
   } experiments[] = {
       {"fault4k", fault4k, SPAN}, {"fault2m", fault2m, SPAN},   {"munmap4k", munmap4k, SPAN},
       {"fork1g", fork1g, GIB},    {"cow4k", cow4k, 2 * SPAN},
+      {"collapse", collapse, SPAN / 2},
   };
   int rounds = argc == 3 ? atoi(argv[2]) : 0;
   prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
@@ -117,5 +132,5 @@ int main(int argc, char **argv) {
     puts("]");
     return 0;
   }
-  die("usage: livebench fault4k|fault2m|munmap4k|fork1g|cow4k ROUNDS");
+  die("usage: livebench fault4k|fault2m|munmap4k|fork1g|cow4k|collapse ROUNDS");
 }

@@ -26,12 +26,16 @@ export interface Seen {
   writable: number;
 }
 
-export interface CollapseOp extends Operation, Seen {
-  readonly mmId: number;
+/** What a scan is told, and what it finds out. */
+export interface RegionScan extends Seen {
   readonly region: number;
   readonly actor: Actor;
   /** Bit per node that has as many of the pages as any: the huge one is allocated on these. */
   nodes: number;
+}
+
+export interface CollapseOp extends Operation, RegionScan {
+  readonly mmId: number;
   /** The new huge folio; NO_PFN before it is allocated and after it was mapped or given back. */
   folio: Pfn;
   /** Slot of the PMD entry when it was looked up again, -1 before. */

@@ -52,8 +52,8 @@ export function replaceByHuge(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): v
 /** COLL-133. The common case, small pages of this process alone, is done in the loop. */
 function retirePages(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): void {
   const { flags, payload } = m.tables;
-  const { frames } = m;
-  const { order, mapcount, refcount } = frames;
+  const { order, mapcount, refcount, flags: frameFlags } = m.frames;
+  const { toFree } = m;
   const base = op.pteTable * 512;
   const isLocked = (vma.flags & VM.LOCKED) !== 0;
   let nrNew = 0;
@@ -73,9 +73,10 @@ function retirePages(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): void {
     }
     if (isLocked) munlockFolio(m, pfn);
     if (--mapcount[pfn] === 0) nrUnmapped++;
-    frames.flags[pfn] &= ~PG.LOCKED;
-    freeSwapIfUnmapped(m, pfn);
-    if (--refcount[pfn] === 0) m.toFree[nrToFree++] = pfn;
+    const bits = frameFlags[pfn] & ~PG.LOCKED;
+    frameFlags[pfn] = bits;
+    if ((bits & PG.SWAPCACHE) !== 0) freeSwapIfUnmapped(m, pfn);
+    if (--refcount[pfn] === 0) toFree[nrToFree++] = pfn;
     else lruAdd(m, pfn);
   }
   flags.fill(0, base, base + PTES_PER_REGION);
@@ -83,7 +84,7 @@ function retirePages(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): void {
   op.nrTaken = 0;
   mm.rssAnon += nrNew;
   m.vmstat[VMSTAT.nr_anon_pages] -= nrUnmapped;
-  freeFolios(m, m.toFree, nrToFree);
+  freeFolios(m, toFree, nrToFree);
 }
 
 /** Pages that follow each other in one large folio, unmapped in one step; the folio lives on if others map it. */

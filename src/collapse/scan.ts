@@ -17,8 +17,8 @@ import type { Mm } from "../mm/state.ts";
 import { VM_UFFD, type Vma } from "../mm/vma.ts";
 import { zoneOf } from "../phys/buddy.ts";
 import { PG } from "../phys/frame-table.ts";
-import { isFolioBusy } from "../sched/locks.ts";
-import type { CollapseOp } from "./collapse-op.ts";
+import { isFolioBusy, mayFoliosBeBusy } from "../sched/locks.ts";
+import type { RegionScan } from "./collapse-op.ts";
 import { ACTOR, SCAN, type ScanResult } from "./scan-result.ts";
 
 /** No number of entries exceeds it: MADV_COLLAPSE knows no limits (COLL-014). */
@@ -29,7 +29,7 @@ const LEAST_REFERENCED = PTES_PER_REGION / 2;
 const KIND = ENTRY.PRESENT | ENTRY.SPECIAL;
 
 /** SUCCEED, or why not; what was seen stands in the record. */
-export function scanRegion(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp): ScanResult {
+export function scanRegion(m: HugeState, mm: Mm, vma: Vma, op: RegionScan): ScanResult {
   const slot = pmdSlotOf(m.tables, mm.root, op.region);
   const found = findTable(m, slot);
   if (found !== SCAN.SUCCEED) return found;
@@ -50,7 +50,7 @@ export function findTable(m: HugeState, pmdSlot: number): ScanResult {
 }
 
 /** COLL-101: the walk, in the order of its steps a to l. */
-function scanPtes(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, base: number): ScanResult {
+function scanPtes(m: HugeState, mm: Mm, vma: Vma, op: RegionScan, base: number): ScanResult {
   const { flags, payload } = m.tables;
   const { order, mapcount, largeMapcount, refcount } = m.frames;
   const folioFlags = m.frames.flags;
@@ -60,7 +60,7 @@ function scanPtes(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, base: number):
   const maxSwap = isKhugepaged ? max_ptes_swap : NO_LIMIT;
   const maxShared = isKhugepaged ? max_ptes_shared : NO_LIMIT;
   const isArmed = (vma.flags & VM_UFFD) !== 0;
-  const mayBeLocked = m.sched.locks.length > 0;
+  const mayBeLocked = mayFoliosBeBusy(m);
   let none = 0;
   let unmapped = 0;
   let shared = 0;
@@ -145,7 +145,7 @@ export function countRefusal(m: HugeState, result: ScanResult): void {
 }
 
 /** COLL-102: after the walk. */
-function judge(m: HugeState, op: CollapseOp): ScanResult {
+function judge(m: HugeState, op: RegionScan): ScanResult {
   if (!m.profile.collapsesReadOnly && op.writable === 0) return SCAN.PAGE_RO;
   if (op.actor !== ACTOR.khugepaged) return SCAN.SUCCEED;
   const isIdle = op.referenced === 0;

@@ -14,8 +14,8 @@ import { isMaybeMappedShared } from "../mm/rmap.ts";
 import type { Mm } from "../mm/state.ts";
 import { VM_UFFD, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
-import { lruAdd, lruDel } from "../phys/lru.ts";
-import { isFolioBusy } from "../sched/locks.ts";
+import { lruAdd, lruDelAll } from "../phys/lru.ts";
+import { isFolioBusy, mayFoliosBeBusy } from "../sched/locks.ts";
 import type { CollapseOp, Seen } from "./collapse-op.ts";
 import { countRefusal, isYoungElsewhere, NO_LIMIT } from "./scan.ts";
 import { ACTOR, SCAN, type ScanResult, traceNumber } from "./scan-result.ts";
@@ -53,44 +53,69 @@ function takeAll(m: HugeState, mm: Mm, vma: Vma, op: CollapseOp, taken: Taken): 
   const maxNone = isKhugepaged ? m.knobs.khugepaged.max_ptes_none : NO_LIMIT;
   const maxShared = isKhugepaged ? m.knobs.khugepaged.max_ptes_shared : NO_LIMIT;
   const isArmed = (vma.flags & VM_UFFD) !== 0;
-  const mayBeLocked = hasFolioLocks(m, op);
+  const mayBeLocked = mayFoliosBeBusy(m);
   const base = op.pteTable * 512;
+  const isolated = m.toFree;
+  let nrIsolated = 0;
+  let lastHead = -1;
+  let none = 0;
   let shared = 0;
-  for (; op.nrTaken < PTES_PER_REGION; op.nrTaken++) {
-    const slot = base + op.nrTaken;
-    const entry = flags[slot];
-    if (entry === 0 || (entry & ENTRY.SPECIAL) !== 0) {
-      taken.none++;
-      if (isArmed || taken.none > maxNone) return SCAN.EXCEED_NONE_PTE;
-      continue;
+  let referenced = 0;
+  let writable = 0;
+  let result: ScanResult = SCAN.SUCCEED;
+  let i = 0;
+  for (; i < PTES_PER_REGION; i++) {
+    const entry = flags[base + i];
+    if ((entry & KIND) !== ENTRY.PRESENT) {
+      if (entry === 0 || (entry & ENTRY.SPECIAL) !== 0) {
+        none++;
+        if (none <= maxNone && !isArmed) continue;
+        result = SCAN.EXCEED_NONE_PTE;
+      } else {
+        result = SCAN.PTE_NON_PRESENT;
+      }
+      break;
     }
-    if ((entry & ENTRY.PRESENT) === 0) return SCAN.PTE_NON_PRESENT;
-    if ((entry & ENTRY.UFFD_WP) !== 0) return SCAN.PTE_UFFD_WP;
-    if ((entry & ENTRY.WRITE) !== 0) taken.writable++;
-    const pfn = payload[slot];
+    if ((entry & ENTRY.UFFD_WP) !== 0) {
+      result = SCAN.PTE_UFFD_WP;
+      break;
+    }
+    if ((entry & ENTRY.WRITE) !== 0) writable++;
+    const pfn = payload[base + i];
     const size = 1 << order[pfn];
     const head = pfn & -size;
     const bits = folioFlags[head];
-    taken.lastHead = head;
+    lastHead = head;
     if (size === 1 ? mapcount[pfn] > 1 : isMaybeMappedShared(m, head)) {
       shared++;
-      if (shared > maxShared) return SCAN.EXCEED_SHARED_PTE;
+      if (shared > maxShared) {
+        result = SCAN.EXCEED_SHARED_PTE;
+        break;
+      }
     }
-    if ((bits & PG.LOCKED) === 0 || size === 1 || !isTaken(m, base, op.nrTaken, head)) {
-      // A small page that is here a second time meets our own lock (COLL-158).
-      if ((bits & PG.LOCKED) !== 0 || (mayBeLocked && isFolioBusy(m, head))) return SCAN.PAGE_LOCK;
+    // A small page that is here a second time meets our own lock (COLL-158).
+    if ((bits & PG.LOCKED) === 0 || size === 1 || !isTaken(m, base, i, head)) {
       const nrMappings = size === 1 ? mapcount[pfn] : largeMapcount[head];
-      if (refcount[head] !== nrMappings + ((bits & PG.SWAPCACHE) !== 0 ? size : 0))
-        return SCAN.PAGE_COUNT;
-      if ((bits & PG.LRU) === 0) return SCAN.DEL_PAGE_LRU;
-      lruDel(m, head);
-      folioFlags[head] |= PG.LOCKED;
+      if ((bits & PG.LOCKED) !== 0 || (mayBeLocked && isFolioBusy(m, head)))
+        result = SCAN.PAGE_LOCK;
+      else if (refcount[head] !== nrMappings + ((bits & PG.SWAPCACHE) !== 0 ? size : 0))
+        result = SCAN.PAGE_COUNT;
+      else if ((bits & PG.LRU) === 0) result = SCAN.DEL_PAGE_LRU;
+      if (result !== SCAN.SUCCEED) break;
+      folioFlags[head] = bits | PG.LOCKED;
+      isolated[nrIsolated++] = head;
     }
     if (!isKhugepaged) continue;
-    if ((entry & ENTRY.YOUNG) !== 0 || (bits & PG.REFERENCED) !== 0) taken.referenced++;
-    else if (m.mmuNotifier !== null && isYoungElsewhere(m, mm, op.region, slot)) taken.referenced++;
+    if ((entry & ENTRY.YOUNG) !== 0 || (bits & PG.REFERENCED) !== 0) referenced++;
+    else if (m.mmuNotifier !== null && isYoungElsewhere(m, mm, op.region, base + i)) referenced++;
   }
-  return SCAN.SUCCEED;
+  lruDelAll(m, isolated, nrIsolated);
+  op.nrTaken = i;
+  taken.lastHead = lastHead;
+  taken.none = none;
+  taken.referenced = referenced;
+  taken.writable = writable;
+  return result;
 }
 
 /** COLL-130: of the two tests after the scan only the first is made again. */
@@ -106,12 +131,6 @@ function isTaken(m: HugeState, base: number, index: number, head: number): boole
     if ((m.tables.flags[base + i] & KIND) === ENTRY.PRESENT)
       if (headOf(m.frames, m.tables.payload[base + i]) === head) return true;
   return false;
-}
-
-/** True if anybody could have the lock of a folio: then each one is asked for. */
-function hasFolioLocks(m: HugeState, op: CollapseOp): boolean {
-  if (m.sched.operations.length > 1) return true;
-  return m.sched.locks.some((held) => held.operation !== op.id && held.name === "folio");
 }
 
 /** Unlocks what was taken and puts it back on its LRU lists. */

@@ -6,13 +6,14 @@
  *        it is mapped; no translation that a TLB may have kept is stale.
  */
 
-import { PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
+import { HUGE_SIZE, PAGE_SIZE, PTES_PER_REGION, pteIndexOf, regionOf } from "../base/address.ts";
 import type { Profile } from "../base/profile.ts";
 import { handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
 import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
 import { shrinkHugeZero } from "../huge/huge-zero.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import type { FileObject } from "../mm/file-object.ts";
+import { NO_TABLE, pteTableOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { headOf } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
@@ -32,6 +33,7 @@ import { sysSwapoff, sysSwapon } from "../syscall/swap.ts";
 import { NO_FAULT, pageTag, readPage, writePage } from "./access.ts";
 import { checkMachine } from "./check.ts";
 import { digestOf } from "./digest.ts";
+import { FuzzCollapse } from "./fuzz-collapse.ts";
 import { FuzzHolds } from "./fuzz-holds.ts";
 import { FuzzSplit } from "./fuzz-split.ts";
 import {
@@ -87,6 +89,7 @@ export class FuzzRun {
   private readonly fileObject: NaiveObject;
   private readonly tlb = new NaiveTlb();
   private readonly split: FuzzSplit;
+  private readonly collapser: FuzzCollapse;
   private nextTag = 1;
 
   constructor(config: FuzzConfig) {
@@ -103,6 +106,7 @@ export class FuzzRun {
     this.file = createFile(this.m, "file", "/lib/fuzz");
     this.fileObject = { fileId: this.file.id, written: new Map() };
     this.split = new FuzzSplit(this.m, (pfn, nr) => this.holds.note(pfn, nr));
+    this.collapser = new FuzzCollapse(this.m);
     sysSwapon(this.m, { nrSlots: DEVICE_PAGES[0] });
     this.start(0);
   }
@@ -134,6 +138,7 @@ export class FuzzRun {
   finish(): void {
     this.release();
     this.split.end(this.m);
+    this.collapser.end(this.m);
     for (const p of this.processes) for (const at of p.space.keys()) this.readAt(p, at);
     this.checkMachine("reading everything");
     for (const p of this.processes) exitProcess(this.m, p.mm);
@@ -564,6 +569,31 @@ export class FuzzRun {
   splitFolio(p: Process, step: Step): void {
     const at = this.place(p, step) + (step.variant % PTES_PER_REGION);
     this.split.step(this.m, p.mm, at, step.variant);
+  }
+
+  /** A collapse begins, or goes on by some phases. */
+  collapse(p: Process, step: Step): void {
+    const regions = this.smallRegions(p);
+    const [near] = split(this.place(p, step));
+    const region = regions.length > 0 ? regions[step.at % regions.length] : near;
+    this.collapser.step(this.m, p.mm, region, step.variant);
+  }
+
+  /** Regions of the window in one VMA that are mapped by pages. */
+  private smallRegions(p: Process): number[] {
+    const first = WINDOW / PTES_PER_REGION;
+    const all = Array.from({ length: WINDOW_PAGES / PTES_PER_REGION }, (_, i) => first + i);
+    return all.filter((region) => {
+      const start = region * HUGE_SIZE;
+      const isInside = p.mm.vmas.some((vma) => vma.start <= start && vma.end >= start + HUGE_SIZE);
+      return isInside && pteTableOf(this.m.tables, p.mm.root, region) !== NO_TABLE;
+    });
+  }
+
+  /** MADV_COLLAPSE of a range: contents stay, whatever it returns. */
+  collapseNow(p: Process, step: Step): void {
+    const { first, nr } = rangeOf(step);
+    this.advise(p, first, nr, MADV.COLLAPSE);
   }
 
   /** Takes some blocks, so that memory becomes short or fragmented. */

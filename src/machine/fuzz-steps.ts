@@ -40,6 +40,8 @@ export const STEP_WEIGHTS = {
   knob: 4,
   shrink: 3,
   splitFolio: 6,
+  collapse: 8,
+  collapseNow: 3,
   hold: 1,
   holdAll: 1,
   release: 4,
@@ -85,6 +87,11 @@ export const KNOB_WRITES = [
   ["thp.hugepages-16kB.enabled", "inherit"],
   ["thp.hugepages-1024kB.enabled", "always"],
   ["thp.hugepages-1024kB.enabled", "never"],
+  ["khugepaged.max_ptes_none", "511"],
+  ["khugepaged.max_ptes_none", "100"],
+  ["khugepaged.max_ptes_shared", "511"],
+  ["khugepaged.max_ptes_swap", "511"],
+  ["khugepaged.defrag", "0"],
 ] as const;
 
 /** First page and length of the step's range, anywhere in the window. */

@@ -20,12 +20,15 @@ import {
   type MemcgId,
   type NodeId,
   NR_LRU_LISTS,
+  PAGEBLOCK_ORDER,
   type PhysState,
   type Zone,
 } from "./state.ts";
 
 /** nr_inactive_anon and the four after it stand in the order of the lists. */
 const FIRST_COUNTER = VMSTAT.nr_inactive_anon;
+/** Flags that decide on which list a folio is. */
+const LISTED_BY = PG.UNEVICTABLE | PG.SWAPBACKED | PG.ACTIVE;
 
 /** The list a folio belongs on by its flags. */
 export function lruListOfFlags(flags: number): LruList {
@@ -65,6 +68,44 @@ export function lruDel(m: PhysState, pfn: Pfn): void {
   m.frames.flags[pfn] = flags & ~PG.LRU;
   unlink(m.links, pfn);
   count(m, pfn, lruListOfFlags(flags), -1);
+}
+
+/**
+ * lruDel for the first `nr` of `heads`. Folios that stand beside each other on their list, as pages faulted in order do, are
+ * unlinked together, and what shares pageblock, memory cgroup and list is counted together.
+ */
+export function lruDelAll(m: PhysState, heads: Int32Array, nr: number): void {
+  const { flags, order, memcg } = m.frames;
+  const { next, prev } = m.links;
+  for (let i = 0; i < nr; ) {
+    const first = heads[i];
+    const bits = flags[first];
+    const list = lruListOfFlags(bits);
+    const group = memcg[first];
+    const block = first >>> PAGEBLOCK_ORDER;
+    let nrPages = 0;
+    while (i < nr) {
+      const pfn = heads[i];
+      const isAlike = pfn >>> PAGEBLOCK_ORDER === block && memcg[pfn] === group;
+      if (!isAlike || ((flags[pfn] ^ bits) & LISTED_BY) !== 0) break;
+      // From `pfn` towards the head of the list: that is how pages stand that were added one after the other.
+      let last = pfn;
+      for (;;) {
+        assert((flags[last] & PG.LRU) !== 0, "folio is on no LRU list");
+        flags[last] &= ~PG.LRU;
+        nrPages += 1 << order[last];
+        i++;
+        const beside = prev[last];
+        if (i === nr || beside !== heads[i] || beside >>> PAGEBLOCK_ORDER !== block) break;
+        last = beside;
+      }
+      const after = next[pfn];
+      const before = prev[last];
+      next[before] = after;
+      prev[after] = before;
+    }
+    lruForget(m, zoneOf(m, first), group, list, nrPages);
+  }
 }
 
 /** Takes pages of folios that were unlinked by the caller out of the sizes of their list. */

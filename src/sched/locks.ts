@@ -89,6 +89,15 @@ export function isLockTaken(m: SchedState, name: LockName, id: number): boolean 
   return lockHolder(m, name, id, "read", m.sched.current) !== null;
 }
 
+/** False if isFolioBusy is false for every folio, so that a walk over many need not ask for each. */
+export function mayFoliosBeBusy(m: SchedState): boolean {
+  const { locks, operations, current } = m.sched;
+  for (const held of locks) if (held.name === "folio" && held.task !== current) return true;
+  for (const op of operations)
+    if (op.task !== current && m.phaseTables[op.table].locksFolio !== undefined) return true;
+  return false;
+}
+
 /** True if the running task would have to wait for the folio's lock: those who only try skip such a folio (ANON-195). */
 export function isFolioBusy(m: SchedState, head: number): boolean {
   if (m.sched.locks.length === 0) return false;

@@ -12,10 +12,10 @@
 
 import { assert } from "../base/assert.ts";
 import { EVENT } from "../base/events.ts";
-import type { LockMode, LockName } from "./lock-order.ts";
+import type { LockMode, LockName, LockNeed } from "./lock-order.ts";
 import { dropLock, dropLocks, lockHolder, takeLock } from "./locks.ts";
 import { DONE, type PhaseTable } from "./phase-table.ts";
-import { CALLER, NO_OPERATION, type Operation, type SchedState } from "./state.ts";
+import { CALLER, type HeldLock, NO_OPERATION, type Operation, type SchedState } from "./state.ts";
 import { taskOf } from "./tasks.ts";
 
 /** What a step came to: a phase ran; a lock is not to be had; the operation is over. */
@@ -196,14 +196,21 @@ function dropUnneeded(
   next: string,
 ): void {
   const { locks } = m.sched;
-  const needs = next === DONE ? [] : table.needs[next];
+  if (locks.length === 0) return;
+  const needs = next === DONE ? NOTHING : table.needs[next];
   for (let i = locks.length - 1; i >= 0; i--) {
     const held = locks[i];
     if (held.operation !== op.id) continue;
-    const need = needs.find(({ name }) => name === held.name);
-    if (need === undefined || need.mode !== held.mode || table.lockId(op, held.name) !== held.id)
-      dropLock(m, held.name, op.id);
+    const isKept = isNeeded(needs, held) && table.lockId(op, held.name) === held.id;
+    if (!isKept) dropLock(m, held.name, op.id);
   }
+}
+
+const NOTHING: readonly LockNeed[] = [];
+
+function isNeeded(needs: readonly LockNeed[], held: HeldLock): boolean {
+  for (const need of needs) if (need.name === held.name) return need.mode === held.mode;
+  return false;
 }
 
 function finish(m: SchedState, op: Operation): void {
@@ -303,7 +310,10 @@ export function waitForLock(m: SchedState, name: LockName, id: number, mode: Loc
   while (m.sched.locks.length > 0) {
     const holder = lockHolder(m, name, id, mode, m.sched.current);
     if (holder === null) break;
-    if (!mayStep(m, holder.operation) || !stepOutermost(m, holder.operation)) return false;
+    if (!mayStep(m, holder.operation)) return false;
+    if (stepOutermost(m, holder.operation)) continue;
+    // It waits itself: for somebody who does not wait for us.
+    if (!letHolderRun(m, innermostOf(m, holder.operation)!)) return false;
   }
   return true;
 }
