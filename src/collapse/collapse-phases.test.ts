@@ -10,10 +10,11 @@ import { restore, snapshot } from "../machine/snapshot.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
 import { PG } from "../phys/frame-table.ts";
 import { fieldsFor, migratePhases } from "../reclaim/migrate-phases.ts";
-import { blockingLock, isFolioBusy } from "../sched/locks.ts";
+import { blockingLock, isFolioBusy, takeLock } from "../sched/locks.ts";
 import { DONE, definePhases } from "../sched/phase-table.ts";
 import {
   callOperation,
+  hold,
   release,
   runToEnd,
   runToPhase,
@@ -409,7 +410,8 @@ test("COLL-206 COLL-207 COLL-211 while they are copied the old pages are locked:
 test("COLL-207 a page that is being moved refuses, or is waited for and taken from its new place", () => {
   for (const [phase, result] of [
     ["unmap", "page_locked"], // the mover has the folio, not yet its mappings
-    ["move", "succeeded"], // and here the anon_vma: the collapse waits for that
+    ["move", "pte_non_present"],
+    ["remap", "succeeded"], // and here the anon_vma: the collapse waits for that
   ] as const) {
     const scene = heldAt("lock");
     const { t, range } = scene;
@@ -417,9 +419,21 @@ test("COLL-207 a page that is being moved refuses, or is waited for and taken fr
     const held = t.get(part(range, 50, 1));
     const task = createTask(t.m, "mover");
     const mover = startOperation(t.m, migratePhases, task.id, fieldsFor(t.m, held));
-    runToPhase(t.m, mover.id, phase);
+    if (phase === "remap") {
+      while (mover.phase !== "remap") stepOperation(t.m, mover.id);
+      takeLock(t.m, {
+        name: "anonVma",
+        id: mover.anonVma,
+        mode: "write",
+        task: task.id,
+        operation: mover.id,
+      });
+      hold(t.m, mover.id);
+    } else {
+      runToPhase(t.m, mover.id, phase);
+    }
     release(t.m, scene.op.id);
-    const isWaiting = phase === "move";
+    const isWaiting = phase === "remap";
     expect(runToEnd(t.m, scene.op.id) === null).toBe(isWaiting);
     release(t.m, mover.id);
     expect(runToEnd(t.m, mover.id)).toBe(0);
