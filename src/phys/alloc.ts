@@ -15,6 +15,7 @@ import { NR_THP_STATS, THP_STAT, VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
 import { popHead } from "../base/int-ring.ts";
 import { freeBlock, pageblockTypeOf, zoneOf } from "./buddy.ts";
+import { failsAlloc } from "./failing.ts";
 import { NO_PFN, PG } from "./frame-table.ts";
 import { migrateTypeOf, zoneClassOf } from "./gfp.ts";
 import { lruDel } from "./lru.ts";
@@ -43,6 +44,7 @@ const ACCOUNTED = PG.LRU | PG.DEFERRED | PG.ANON | PG.PARTIALLY_MAPPED;
  * list. `node` is preferred; with GFP.THISNODE it is the only one. May reclaim and compact if `gfp` allows (PHYS-054).
  */
 export function allocFolio(m: PhysState, order: number, gfp: number, node: NodeId): Pfn {
+  if (m.failing !== null && failsAlloc(m.failing, order)) return NO_PFN;
   let pfn = order === 0 ? takeEasy(m, gfp, node) : NO_PFN;
   if (pfn === NO_PFN) {
     pfn = takeFast(m, order, gfp, node);

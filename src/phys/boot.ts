@@ -115,6 +115,7 @@ export function createPhys(config: PhysConfig): PhysState {
       watermarkBoostFactor: DEFAULT_WATERMARK_BOOST_FACTOR,
       lowmemReserveRatio: [...DEFAULT_LOWMEM_RESERVE_RATIO],
     },
+    failing: null,
     toFree: new Int32Array(PAGEBLOCK_PAGES),
   };
   for (const zone of m.zones) openZone(m, zone);

@@ -10,6 +10,7 @@
 import type { Pfn } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { EBUSY, ENOMEM, ENOSPC, type Err } from "../base/errno.ts";
+import { failsCharge } from "./failing.ts";
 import { GFP, GFP_HIGHUSER_MOVABLE } from "./gfp.ts";
 import { type Memcg, type MemcgId, NO_MEMCG, type PhysState } from "./state.ts";
 
@@ -61,6 +62,7 @@ export function chargeFolio(
 ): 0 | Err {
   assert(m.frames.memcg[pfn] === NO_MEMCG, "folio is charged already");
   if (memcg === NO_MEMCG) return 0;
+  if (m.failing !== null && failsCharge(m.failing)) return -ENOMEM;
   const result = chargePages(m, memcg, 1 << m.frames.order[pfn], gfp);
   if (result === 0) m.frames.memcg[pfn] = memcg;
   return result;

@@ -215,6 +215,14 @@ export interface PhysSysctl {
   readonly lowmemReserveRatio: number[];
 }
 
+/** How many of the next allocations and charges fail though nothing is wrong. */
+export interface Failing {
+  /** Allocations of an order, by order. */
+  readonly allocs: number[];
+  /** Charges to memory cgroups. */
+  charges: number;
+}
+
 export interface PhysState extends SchedState {
   readonly profile: Profile;
   readonly frames: FrameTable;
@@ -254,6 +262,9 @@ export interface PhysState extends SchedState {
   readonly lruPages: Int32Array;
 
   readonly sysctl: PhysSysctl;
+
+  /** Allocations and charges that are made to fail, for tests of what follows; null as a rule. */
+  failing: Failing | null;
 
   /** Room for the heads that a caller of freeFolios collects, at most 512; means nothing between calls. */
   readonly toFree: Int32Array;

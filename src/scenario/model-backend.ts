@@ -15,6 +15,7 @@ import { pageTag } from "../machine/access.ts";
 import { checkMachine } from "../machine/check.ts";
 import { createMachine } from "../machine/machine.ts";
 import { execProcess, setBrkStart } from "../machine/process.ts";
+import { explainWindow } from "../machine/reason.ts";
 import { sysSwapon } from "../syscall/swap.ts";
 import {
   type Backend,
@@ -116,6 +117,13 @@ class Model implements ModelBackend {
     const { processes, eventLog } = this.state;
     const names = new Map([...processes].map(([name, { mm }]) => [mm.id, name]));
     return eventLog.events((mmId) => names.get(mmId) ?? "");
+  }
+
+  reasonOf(actor: string, span: Span): string {
+    const { state } = this;
+    const { mm } = state.processes.get(state.tasks.get(actor)!)!;
+    const { start } = addressesOf(state.layout, span);
+    return explainWindow(state.m, mm, regionOf(start)).reason?.name ?? "";
   }
 
   readKnob(name: string): string {

@@ -18,6 +18,7 @@ import { exitProcess, forkProcess } from "../machine/process.ts";
 import { restore, snapshot } from "../machine/snapshot.ts";
 import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
+import { failNextAllocs, failNextCharges } from "../phys/failing.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
@@ -154,6 +155,10 @@ function carryOutOnMachine(
     }
     case "shrink":
       return shrinkQueues(state, action.nr);
+    case "fail":
+      if (action.what === "alloc") failNextAllocs(state.m, action.order, action.count);
+      else failNextCharges(state.m, action.count);
+      return 0;
     case "fragment":
       return fragment(state, action.order);
     case "defragment":
