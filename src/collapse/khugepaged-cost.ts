@@ -15,6 +15,7 @@ export function workNs(
   after: KhugepagedWork,
 ): number {
   return (
+    (after.nrPasses - before.nrPasses) * prices[COST.scanPass] +
     (after.nrPtesScanned - before.nrPtesScanned) * prices[COST.scanPte] +
     (after.nrCollapsed - before.nrCollapsed) * prices[COST.collapse] +
     (after.nrPagesCopied - before.nrPagesCopied) * prices[COST.collapsePage]

@@ -334,13 +334,22 @@ test("COLL-071 the daemon sleeps scan_sleep_millisecs between passes and no long
 test("COLL-006 COLL-071 with scan_sleep_millisecs of 0 the daemon does not sleep: only its work lets time pass", () => {
   const t = machine();
   refused(t, 2);
-  const prices = new Float64Array(NR_COSTS).fill(1000); // 1 us for each entry read
+  const prices = new Float64Array(NR_COSTS).fill(1000); // 1 us for each entry read and each pass
   t.knob("khugepaged.scan_sleep_millisecs", "0");
   runDueDaemons(t.m, 10_000_000, prices);
   const { work } = t.m.khugepaged;
   const entriesPerPass = work.nrPtesScanned / work.nrPasses;
-  expect(work.nrPasses).toBe(Math.floor(10_000 / entriesPerPass) + 1);
-  expect(work.busyNs).toBe(work.nrPtesScanned * 1000);
+  expect(work.nrPasses).toBe(Math.floor(10_000 / (entriesPerPass + 1)) + 1);
+  expect(work.busyNs).toBe((work.nrPtesScanned + work.nrPasses) * 1000);
+});
+
+test("COLL-015 the same limit says which huge pages are mostly unused: at 511 none is", () => {
+  const nrSplitAt = (limit: number) => {
+    const t = machine();
+    t.mapHuge(); // one page written
+    return t.dropSlab(limit);
+  };
+  expect([nrSplitAt(511), nrSplitAt(510)]).toEqual([0, 1]);
 });
 
 test("COLL-071 an idle daemon looks as soon as somebody is registered", () => {

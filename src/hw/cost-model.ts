@@ -111,6 +111,11 @@ export const COST_MEANINGS = {
     "pages collapsed",
     "one page copied and freed in a collapse",
   ),
+  scanPass: cost(
+    "khugepaged and compaction",
+    "khugepaged wake-ups",
+    "one pass of khugepaged besides what it looks at: it drains the LRU batches of all CPUs",
+  ),
   migratePage: cost("khugepaged and compaction", "pages migrated", "one page moved by compaction"),
   reclaimPage: cost(
     "khugepaged and compaction",

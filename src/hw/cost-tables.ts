@@ -18,6 +18,8 @@ function us(value: number, source: string): CostFigure {
 
 const VIRTUAL_CALL = "median of 2000 calls, Zen 3 vCPU, 6.18, nested paging";
 
+const KHUGEPAGED_CPU = "CPU time of khugepaged, least of 6 runs, Zen 3 vCPU, 6.18, host busy";
+
 const ZEN4_FIGURES: Readonly<Record<CostName, CostFigure>> = {
   faultAnon: us(1.37, "PHYS-180"),
   faultZero: us(0.6, "PHYS-181"),
@@ -63,9 +65,10 @@ const ZEN4_FIGURES: Readonly<Record<CostName, CostFigure>> = {
   exec: us(800, "vfork, exec of a small dynamic program and wait, Zen 3 vCPU: 1 ms"),
   unmapShared: ns(38, "PHYS-201: 51 ns per page less forkPte"),
   unmapSharedHuge: us(0.55, "PHYS-202: 1.05 us per THP less forkHuge"),
-  scanPte: ns(15, "PHYS-209"),
+  scanPte: ns(55, `4K pages of 400 MiB, one folio each, none in the cache: ${KHUGEPAGED_CPU}`),
   collapse: us(99.4, "PHYS-198 less one collapsePage"),
   collapsePage: us(0.61, "PHYS-197 less PHYS-198, / 511"),
+  scanPass: us(97, `laps over huge regions only, 2 CPUs: ${KHUGEPAGED_CPU}`),
   migratePage: us(1.5, "estimate: a copy-on-write fault less its entry"),
   reclaimPage: us(0.4, "estimate: unmapPage and an LRU scan"),
   flushLocal: us(0.2, "estimate: INVLPG or a CR3 write"),
