@@ -8,6 +8,7 @@ import { cpus, release } from "node:os";
 import { inlineHotPaths } from "../src/cli/inlining.ts";
 import { allocationPart, allocationRows } from "./allocation.ts";
 import { engineRows } from "./engine.ts";
+import { exploreRows } from "./explore.ts";
 import { hwBench } from "./hw.ts";
 import { kernelProbe } from "./kernel.ts";
 import { bootPart, memoryRows, pagesPart } from "./memory.ts";
@@ -25,6 +26,7 @@ function main(args: readonly string[]): number {
     ["engine", () => engineRows(probe)],
     ["memory", () => memoryRows(args.includes("--large") ? "large" : "scaled")],
     ["hw", hwRows],
+    ["explore", exploreRows],
     ["replay", replayRows],
     ["allocation", allocationRows],
   ];

@@ -106,7 +106,12 @@ export class ScenarioWorld implements World<Checkpoint> {
     this.checkpointer = new Checkpointer(
       [state, ...this.tasks.map(({ progress }) => progress)],
       [...fixed, ...statements, state.observer, state.snapshots],
+      (column) => {
+        const isOfEntries = column === m.tables.payload || column === m.tables.flags;
+        return isOfEntries ? m.tables.nrRows * 512 : (column as Uint8Array).length;
+      },
     );
+    this.discard(this.save()); // the first, which keys refer to
   }
 
   runnable(): readonly number[] {
@@ -131,9 +136,7 @@ export class ScenarioWorld implements World<Checkpoint> {
   }
 
   finish(schedule: Schedule): number {
-    const saved = this.save();
-    const key = this.keyOf(saved);
-    this.discard(saved);
+    const key = this.checkpointer.keyNow();
     const known = this.outcomeOfState.get(key);
     if (known !== undefined) return known;
     const outcome = this.outcomeNow(schedule);
