@@ -13,6 +13,7 @@
 
 import { VMSTAT } from "../base/counters.ts";
 import { EVENT } from "../base/events.ts";
+import { FAULT_WAIT } from "../fault/kinds.ts";
 import { faultSwap } from "../fault/swap-in.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { putFolio } from "../mm/folio.ts";
@@ -173,6 +174,7 @@ function swapInPage(m: HugeState, mm: Mm, op: CollapseOp, pteIndex: number): Sca
   if ((tables.flags[slot] & ENTRY.MARKER) !== 0) return SCAN.FAIL; // COLL-110
   if ((tables.flags[slot] & ENTRY.SWAP) === 0) return SCAN.SUCCEED;
   const result = faultSwap(m, mm, op.region, pteIndex, slot, "read");
+  if (result === FAULT_WAIT) return SCAN.PAGE_LOCK; // the folio is not waited for under the mmap lock
   return result < 0 ? SCAN.FAIL : SCAN.SUCCEED;
 }
 

@@ -89,7 +89,8 @@ function waitForOthers(
   return handleFault(m, mm, region, pteIndex, access);
 }
 
-function isEntryBusy(m: HugeState, mm: Mm, region: number, pteIndex: number): boolean {
+/** True if a fault on the page would have to wait for an operation under way: the page is being migrated, or swapped. */
+export function isEntryBusy(m: HugeState, mm: Mm, region: number, pteIndex: number): boolean {
   if (isMigrating(m.tables, mm.root, region, pteIndex)) return true;
   const slot = swapSlotOf(m, mm, region, pteIndex);
   return slot >= 0 && isSwapBusy(m, slot);

@@ -4,7 +4,7 @@
  * Entry: createTasks, canStep, takeStep.
  * Steps: a phase of an operation; a plain call as a whole, which can be made when nobody else has a lock that it takes; one access to
  *        a page. An access to a page that is not mapped as it should be is a fault, phase by phase, and then the access again.
- *        Pages whose entry is being migrated are waited for.
+ *        Pages that somebody migrates or swaps are waited for.
  * Holds: nobody but its own task makes an operation go on.
  */
 
@@ -12,11 +12,10 @@ import { PAGE_SIZE, pteIndexOf, regionOf } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ENOMEM } from "../base/errno.ts";
 import { passUnderWay } from "../collapse/khugepaged-phases.ts";
-import { isAccessible } from "../fault/fault.ts";
+import { isAccessible, isEntryBusy } from "../fault/fault.ts";
 import { beginFault } from "../fault/huge-fault-phases.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, faultKindOf, poisonOf } from "../fault/kinds.ts";
 import { pageTag, readPage, writePage } from "../machine/access.ts";
-import { isMigrating } from "../mm/migration.ts";
 import { type CallLock, lockHolder } from "../sched/locks.ts";
 import { canStep as canStepOperation, hold, innermostOf, stepOperation } from "../sched/runner.ts";
 import { createTask, taskOf } from "../sched/tasks.ts";
@@ -105,7 +104,7 @@ function waitsFor(state: ModelState, { script, progress }: ExploredTask): string
     case "write": {
       const [region, pte] = pageAt(state, action.span, progress.page);
       if (isAccessible(m, mm, region, pte, action.verb)) return null;
-      if (progress.isWaiting && isMigrating(m.tables, mm.root, region, pte)) return "an entry";
+      if (progress.isWaiting && isEntryBusy(m, mm, region, pte)) return "an entry";
       return faultLocks();
     }
     case "pin":
@@ -116,14 +115,13 @@ function waitsFor(state: ModelState, { script, progress }: ExploredTask): string
       const missing = pagesOf(state, action.span).filter(
         ([region, pte]) => !isAccessible(m, mm, region, pte, access),
       );
-      if (missing.some(([region, pte]) => isMigrating(m.tables, mm.root, region, pte)))
-        return "an entry";
+      if (missing.some(([region, pte]) => isEntryBusy(m, mm, region, pte))) return "an entry";
       return missing.length === 0 ? null : faultLocks();
     }
     default:
       if (populates(action) && "span" in action)
         for (const [region, pte] of pagesOf(state, action.span))
-          if (isMigrating(m.tables, mm.root, region, pte)) return "an entry";
+          if (isEntryBusy(m, mm, region, pte)) return "an entry";
       return lockText(state, progress.task, locksWanted(state, mm, action));
   }
 }
