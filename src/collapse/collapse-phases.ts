@@ -119,13 +119,13 @@ function allocate(m: HugeState, op: CollapseOp): CollapsePhase {
 }
 
 /** COLL-121: khugepaged's own defrag decides for it; MADV_COLLAPSE tries hard. */
-function gfpOf(m: HugeState, actor: Actor): number {
+export function gfpOf(m: HugeState, actor: Actor): number {
   const isLight = actor === ACTOR.khugepaged && m.knobs.khugepaged.defrag === 0;
   return isLight ? GFP_TRANSHUGE_LIGHT : GFP_TRANSHUGE;
 }
 
 /** COLL-122: on the lowest of the nodes, then on the others. */
-function allocOn(m: HugeState, gfp: number, nodes: number): number {
+export function allocOn(m: HugeState, gfp: number, nodes: number): number {
   const isAny = nodes === (1 << m.nodes.length) - 1;
   for (let node = 0; node < m.nodes.length; node++) {
     if ((nodes & (1 << node)) === 0) continue;

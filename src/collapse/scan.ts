@@ -154,7 +154,7 @@ function judge(m: HugeState, op: RegionScan): ScanResult {
 }
 
 /** A bit for each node that has as many of the pages as any other (COLL-122). */
-function busiestNodes(m: HugeState, table: number): number {
+export function busiestNodes(m: HugeState, table: number): number {
   if (m.nodes.length === 1) return 1;
   let most = 0;
   let nodes = 0;

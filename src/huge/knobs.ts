@@ -22,6 +22,14 @@ import {
 } from "./khugepaged-knobs.ts";
 import { startOrStopKhugepaged } from "./khugepaged-thread.ts";
 
+import {
+  isSharedStat,
+  readSharedFile,
+  type SharedCollapse,
+  sharedFiles,
+  storeSharedKnob,
+} from "./shared-knobs.ts";
+
 export const ENABLED_VALUES = ["always", "madvise", "never"] as const;
 export const DEFRAG_VALUES = ["always", "defer", "defer+madvise", "madvise", "never"] as const;
 export const SIZE_VALUES = ["always", "inherit", "madvise", "never"] as const;
@@ -83,6 +91,8 @@ export interface HugeState extends MmState {
   isKhugepagedRunning: boolean;
   readonly knobs: ThpKnobs;
   readonly policy: ThpPolicy;
+  /** The mode that no kernel has; null on a machine without it. */
+  readonly sharedCollapse: SharedCollapse | null;
 }
 
 /** Linux's defaults with CONFIG_TRANSPARENT_HUGEPAGE_MADVISE; all off on a machine below the profile's threshold. */
@@ -142,6 +152,18 @@ function effortOf(defrag: DefragValue, vma: "plain" | "advised"): number {
   }
 }
 
+/** Every knob of this machine by name: those of the mode `shared_collapse` only where it is (COLL-400). */
+export function knobNamesOf(m: HugeState): string[] {
+  return m.sharedCollapse === null
+    ? knobNames()
+    : [...knobNames(), ...sharedFiles().map((name) => KHUGEPAGED + name)];
+}
+
+/** True for a knob of the mode `shared_collapse` that cannot be written. */
+export function isReadOnlyShared(name: string): boolean {
+  return name.startsWith(KHUGEPAGED) && isSharedStat(name.slice(KHUGEPAGED.length));
+}
+
 /** Every knob by name, in the order they are listed. */
 export function knobNames(): string[] {
   return [
@@ -175,14 +197,19 @@ export function readKnob(m: HugeState, name: string): string | Err {
     case "thp.shmem_enabled":
       return bracketed(SHMEM_VALUES, knobs.shmemEnabled);
     default:
-      return readNamedKnob(knobs, name);
+      return readNamedKnob(m, name);
   }
 }
 
 /** The knobs that exist per size, and khugepaged's. */
-function readNamedKnob(knobs: ThpKnobs, name: string): string | Err {
-  if (name.startsWith(KHUGEPAGED))
-    return readKhugepagedKnob(knobs.khugepaged, name.slice(KHUGEPAGED.length));
+function readNamedKnob({ knobs, sharedCollapse }: HugeState, name: string): string | Err {
+  if (name.startsWith(KHUGEPAGED)) {
+    const file = name.slice(KHUGEPAGED.length);
+    const result = readKhugepagedKnob(knobs.khugepaged, file);
+    return result === -ENOENT && sharedCollapse !== null
+      ? readSharedFile(sharedCollapse, file)
+      : result;
+  }
   const order = orderOfKnob(name);
   if (order < 0) return order;
   return name.endsWith(".enabled")
@@ -192,9 +219,9 @@ function readNamedKnob(knobs: ThpKnobs, name: string): string | Err {
 
 /** A write(2) of `text` to the file: 0, or -EINVAL, -ERANGE, -EACCES as the kernel gives, -ENOENT for no such file. */
 export function writeKnob(m: HugeState, name: string, text: string): Err {
-  if (m.thpSupport !== "supported" || !knobNames().includes(name)) return -ENOENT;
+  if (m.thpSupport !== "supported" || !knobNamesOf(m).includes(name)) return -ENOENT;
   // These cannot even be opened for writing (ANON-008, COLL-008).
-  if (READ_ONLY.includes(name)) return -EACCES;
+  if (READ_ONLY.includes(name) || isReadOnlyShared(name)) return -EACCES;
   if (text === "") return 0;
   const result = storeKnob(m, name, text);
   if (result !== 0) return result;
@@ -229,13 +256,18 @@ function storeKnob(m: HugeState, name: string, text: string): Err {
         knobs.shmemEnabled = value;
       });
     default:
-      return storeNamedKnob(knobs, name, word);
+      return storeNamedKnob(m, name, word);
   }
 }
 
-function storeNamedKnob(knobs: ThpKnobs, name: string, word: string): Err {
-  if (name.startsWith(KHUGEPAGED))
-    return storeKhugepagedKnob(knobs.khugepaged, name.slice(KHUGEPAGED.length), word);
+function storeNamedKnob({ knobs, sharedCollapse }: HugeState, name: string, word: string): Err {
+  if (name.startsWith(KHUGEPAGED)) {
+    const file = name.slice(KHUGEPAGED.length);
+    const result = storeKhugepagedKnob(knobs.khugepaged, file, word);
+    return result === -ENOENT && sharedCollapse !== null
+      ? storeSharedKnob(sharedCollapse, file, word)
+      : result;
+  }
   const order = orderOfKnob(name);
   if (order < 0) return order;
   if (name.endsWith(".enabled"))

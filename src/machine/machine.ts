@@ -20,6 +20,7 @@ import {
   type ThpSupport,
 } from "../huge/knobs.ts";
 import { createKhugepaged } from "../mm/khugepaged-list.ts";
+import { createSharedCollapse } from "../huge/shared-knobs.ts";
 import { createPageTables } from "../mm/page-tables.ts";
 import { createPoison } from "../mm/poison.ts";
 import { allocFolio } from "../phys/alloc.ts";
@@ -54,6 +55,8 @@ export interface MachineConfig {
   readonly thpSupport: ThpSupport;
   /** The kernel's command line: transparent_hugepage= and thp_anon= are read, the rest is passed over. */
   readonly bootParameters: string;
+  /** The mode `shared_collapse`, which no kernel has; present it is still off until its knob is written. */
+  readonly sharedCollapse: "present" | "absent";
   /** Memory at the top of each node that only movable requests may use; a multiple of 4 MiB. */
   readonly movableBytesPerNode: number;
 }
@@ -70,6 +73,7 @@ export const DEFAULT_MACHINE: MachineConfig = {
   stackLimitBytes: 8 * 1024 * 1024,
   thpSupport: "supported",
   bootParameters: "",
+  sharedCollapse: "absent",
   movableBytesPerNode: 0,
 };
 
@@ -114,6 +118,7 @@ export function createMachine(options: Partial<MachineConfig> = {}): Machine {
     isKhugepagedRunning: false,
     knobs,
     policy: policyOf(knobs, config.thpSupport),
+    sharedCollapse: config.sharedCollapse === "present" ? createSharedCollapse() : null,
     phaseTables: PHASE_TABLES,
     seed: config.seed,
     random: createRandom(config.seed),

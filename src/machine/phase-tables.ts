@@ -5,6 +5,8 @@
 import { collapsePhases } from "../collapse/collapse-phases.ts";
 import { khugepagedPhases } from "../collapse/khugepaged-phases.ts";
 import { madviseCollapsePhases } from "../collapse/madvise-collapse.ts";
+import { sharedCollapsePhases } from "../collapse/shared-phases.ts";
+import { sharedPmdPhases } from "../collapse/shared-pmd-phases.ts";
 import { hugeFaultPhases } from "../fault/huge-fault-phases.ts";
 import { swapInPhases } from "../fault/swap-in-phases.ts";
 import { swapOffPhases } from "../fault/swap-off-phases.ts";
@@ -35,4 +37,6 @@ export const PHASE_TABLES: PhaseTables = {
   [collapsePhases.name]: collapsePhases,
   [madviseCollapsePhases.name]: madviseCollapsePhases,
   [khugepagedPhases.name]: khugepagedPhases,
+  [sharedCollapsePhases.name]: sharedCollapsePhases,
+  [sharedPmdPhases.name]: sharedPmdPhases,
 };

@@ -12,8 +12,8 @@ import { PG } from "../phys/frame-table.ts";
 import { freeSwapIfUnmapped } from "../swap/cache.ts";
 import { putFolio } from "./folio.ts";
 import { mlockFolio, munlockFolio, unlockAtPmdSplit } from "./mlock.ts";
-import { ENTRY, LEVEL_PTE, MIGRATION_KEEPS, NO_TABLE } from "./page-tables.ts";
-import { addAnonPmd, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
+import { ENTRY, LEVEL_PTE, MIGRATION_KEEPS, NO_TABLE, pmdSlotOf } from "./page-tables.ts";
+import { addAnonPmd, joinAnonPteCounts, removeAnonPmd, splitAnonPmdCounts } from "./rmap.ts";
 import { type Mm, type MmState, noteHiwater } from "./state.ts";
 import {
   allocTable,
@@ -178,6 +178,40 @@ function splitFolioMapping(m: MmState, mm: Mm, region: number, head: Pfn, flags:
   if ((frames.flags[head] & PG.ANON_EXCLUSIVE) !== 0)
     for (let page = head + 1; page < head + PTES_PER_REGION; page++)
       frames.flags[page] |= PG.ANON_EXCLUSIVE;
+}
+
+/**
+ * Replaces 512 PTEs that map all of an order-9 folio in its order by one huge entry, with their table as its deposit
+ * (COLL-462). "exclusive": every page is, and the entry may be written if its VMA may; "shared": none is afterwards.
+ */
+export function joinPtes(
+  m: MmState,
+  mm: Mm,
+  vma: Vma,
+  region: number,
+  sharing: "exclusive" | "shared",
+): void {
+  const { frames, tables } = m;
+  const slot = pmdSlotOf(tables, mm.root, region);
+  const table = tables.payload[slot];
+  const base = table * 512;
+  const head = tables.payload[base];
+  m.mmuNotifier?.invalidateRange(mm.id, region * PTES_PER_REGION, (region + 1) * PTES_PER_REGION);
+  let flags = 0;
+  for (let i = 0; i < PTES_PER_REGION; i++) flags |= tables.flags[base + i];
+  flags &= CARRIED & ~ENTRY.WRITE;
+  if (sharing === "exclusive" && (vma.flags & VM.WRITE) !== 0) flags |= ENTRY.WRITE;
+  // One flag per page becomes one for the huge mapping (ANON-138).
+  const first = sharing === "exclusive" ? 1 : 0;
+  for (let page = head + first; page < head + PTES_PER_REGION; page++)
+    frames.flags[page] &= ~PG.ANON_EXCLUSIVE;
+  tables.flags.fill(0, base, base + PTES_PER_REGION);
+  tables.nrUsed[table] = 0;
+  clearEntry(tables, slot);
+  mm.hintRegion = -1;
+  setHugeEntry(m, slot, head, flags, table);
+  frames.refcount[head] -= PTES_PER_REGION - 1;
+  joinAnonPteCounts(m, mm, head);
 }
 
 /** Removes a huge entry, its deposit and its share of the folio (ANON-180). */

@@ -118,6 +118,17 @@ export function splitAnonPmdCounts(m: MmState, mm: Mm, head: Pfn): void {
   addSharer(m, head, mm, PTES_PER_REGION - 1);
 }
 
+/** The reverse of splitAnonPmdCounts: 512 PTEs of `mm` that map all of the folio became one PMD entry (COLL-462). */
+export function joinAnonPteCounts(m: MmState, mm: Mm, head: Pfn): void {
+  const frames = m.frames;
+  let nrLast = 0;
+  for (let page = head; page < head + PTES_PER_REGION; page++)
+    if (--frames.mapcount[page] === 0) nrLast++;
+  frames.nrPagesMapped[head] -= nrLast;
+  if (frames.entireMapcount[head]++ === 0) m.vmstat[NATHP]++;
+  removeSharer(m, head, mm, PTES_PER_REGION - 1);
+}
+
 /** A file or shared memory page was mapped by a PTE. */
 export function addFilePte(m: MmState, pfn: Pfn): void {
   if (m.frames.mapcount[pfn]++ === 0) m.vmstat[NR_MAPPED]++;

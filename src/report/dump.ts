@@ -52,7 +52,7 @@ function textOf(name: string, text: string | number): string {
 }
 
 function thpTree(m: HugeState): string {
-  return sysfsFiles()
+  return sysfsFiles(m)
     .map((path) => `${path.slice(THP_SYSFS.length + 1)}: ${readSysfs(m, path)}`)
     .join("");
 }

@@ -1,13 +1,22 @@
 /**
  * The tree /sys/kernel/mm/transparent_hugepage: which files there are, their modes, reading and writing.
  *
- * Entry: listSysfs, modeOfSysfs, readSysfs, writeSysfs. Paths are absolute.
+ * Entry: listSysfs, modeOfSysfs, readSysfs, writeSysfs. Paths are absolute. Those that take a machine or null show the tree of
+ *        that machine, or of every kernel.
  * Rules: PROC-090..109. What one knob accepts and prints is in huge/knobs.ts.
  */
 
 import { NR_THP_STATS, THP_STAT, type ThpStatName } from "../base/counters.ts";
 import { EACCES, EISDIR, ENOENT, type Err } from "../base/errno.ts";
-import { type HugeState, knobNames, readKnob, SHMEM_ORDERS, writeKnob } from "../huge/knobs.ts";
+import {
+  type HugeState,
+  isReadOnlyShared,
+  knobNames,
+  knobNamesOf,
+  readKnob,
+  SHMEM_ORDERS,
+  writeKnob,
+} from "../huge/knobs.ts";
 
 export const THP_SYSFS = "/sys/kernel/mm/transparent_hugepage";
 
@@ -37,10 +46,10 @@ const ANON_STATS: readonly ThpStatName[] = [
 const READ_ONLY_KNOB = /hpage_pmd_size|pages_collapsed|full_scans/;
 
 /** Names in a directory, sorted, directories with a slash at their end; -ENOENT if it is none. */
-export function listSysfs(path: string): string[] | Err {
+export function listSysfs(path: string, m: HugeState | null = null): string[] | Err {
   const folder = `${path.replace(/\/+$/, "")}/`;
   const names = new Set<string>();
-  for (const file of sysfsFiles()) {
+  for (const file of sysfsFiles(m)) {
     if (!file.startsWith(folder)) continue;
     const [name, ...below] = file.slice(folder.length).split("/");
     names.add(below.length > 0 ? `${name}/` : name);
@@ -49,8 +58,8 @@ export function listSysfs(path: string): string[] | Err {
 }
 
 /** Paths of all files, sorted. */
-export function sysfsFiles(): string[] {
-  const knobs = knobNames().map((name) => `${THP_SYSFS}/${fileOfKnob(name)}`);
+export function sysfsFiles(m: HugeState | null = null): string[] {
+  const knobs = namesOf(m).map((name) => `${THP_SYSFS}/${fileOfKnob(name)}`);
   const stats = SHMEM_ORDERS.flatMap((order) =>
     statsOf(order).map((stat) => `${THP_SYSFS}/hugepages-${4 << order}kB/stats/${stat}`),
   );
@@ -58,26 +67,28 @@ export function sysfsFiles(): string[] {
 }
 
 /** Permission bits of a file: 0o644 or 0o444; 0o755 of a directory; -ENOENT. */
-export function modeOfSysfs(path: string): number | Err {
+export function modeOfSysfs(path: string, m: HugeState | null = null): number | Err {
   if (statOf(path) !== undefined) return 0o444;
-  if (knobOf(path) !== undefined) return READ_ONLY_KNOB.test(path) ? 0o444 : 0o644;
-  return typeof listSysfs(path) === "number" ? -ENOENT : 0o755;
+  const knob = knobOf(path, m);
+  if (knob !== undefined)
+    return READ_ONLY_KNOB.test(path) || isReadOnlyShared(knob) ? 0o444 : 0o644;
+  return typeof listSysfs(path, m) === "number" ? -ENOENT : 0o755;
 }
 
 /** What reading the file gives, newline included; -ENOENT, or -EISDIR for a directory. */
 export function readSysfs(m: HugeState, path: string): string | Err {
   const stat = statOf(path);
   if (stat !== undefined) return `${m.thpStats[stat.order * NR_THP_STATS + THP_STAT[stat.name]]}\n`;
-  const knob = knobOf(path);
+  const knob = knobOf(path, m);
   if (knob !== undefined) return readKnob(m, knob);
-  return typeof listSysfs(path) === "number" ? -ENOENT : -EISDIR;
+  return typeof listSysfs(path, m) === "number" ? -ENOENT : -EISDIR;
 }
 
 /** Bytes taken, that is all of `text`; or -EACCES, -EINVAL, -ERANGE, -EISDIR, -ENOENT. */
 export function writeSysfs(m: HugeState, path: string, text: string): number | Err {
   if (statOf(path) !== undefined) return -EACCES;
-  const knob = knobOf(path);
-  if (knob === undefined) return typeof listSysfs(path) === "number" ? -ENOENT : -EISDIR;
+  const knob = knobOf(path, m);
+  if (knob === undefined) return typeof listSysfs(path, m) === "number" ? -ENOENT : -EISDIR;
   const result = writeKnob(m, knob, text);
   return result === 0 ? text.length : result;
 }
@@ -86,8 +97,12 @@ function fileOfKnob(name: string): string {
   return name.replace(/^thp\./, "").replaceAll(".", "/");
 }
 
-function knobOf(path: string): string | undefined {
-  return knobNames().find((name) => path === `${THP_SYSFS}/${fileOfKnob(name)}`);
+function namesOf(m: HugeState | null): string[] {
+  return m === null ? knobNames() : knobNamesOf(m);
+}
+
+function knobOf(path: string, m: HugeState | null): string | undefined {
+  return namesOf(m).find((name) => path === `${THP_SYSFS}/${fileOfKnob(name)}`);
 }
 
 function statsOf(order: number): readonly ThpStatName[] {

@@ -100,7 +100,7 @@ export function mayFoliosBeBusy(m: SchedState): boolean {
 
 /** True if the running task would have to wait for the folio's lock: those who only try skip such a folio (ANON-195). */
 export function isFolioBusy(m: SchedState, head: number): boolean {
-  if (m.sched.locks.length === 0) return false;
+  if (m.sched.operations.length === 0 && m.sched.locks.length === 0) return false;
   return lockHolder(m, "folio", head, "write", m.sched.current) !== null;
 }
 

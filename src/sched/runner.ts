@@ -297,7 +297,7 @@ export function isLockStuck(
   id: number,
   mode: LockMode = "write",
 ): boolean {
-  if (m.sched.locks.length === 0) return false;
+  if (m.sched.operations.length === 0 && m.sched.locks.length === 0) return false;
   const holder = lockHolder(m, name, id, mode, m.sched.current);
   return holder !== null && !mayStep(m, holder.operation);
 }
