@@ -61,6 +61,8 @@ export interface KitOptions {
   readonly nrNodes?: number;
   /** The kernel can handle failing memory. */
   readonly memoryFailure?: "on" | "off";
+  /** The mode that no kernel has, switched on. */
+  readonly sharedCollapse?: "on";
 }
 
 /** Pages of one address space, usually one VMA. */
@@ -140,8 +142,10 @@ export class Kit {
       memoryBytes: (options.memory ?? 64) * 2 ** 20,
       nrNodes: options.nrNodes ?? 1,
       memoryFailure: options.memoryFailure ?? "off",
+      sharedCollapse: options.sharedCollapse === "on" ? "present" : "absent",
       profile,
     });
+    if (options.sharedCollapse === "on") this.knob("khugepaged.shared_collapse", "1");
     this.knob("thp.enabled", options.enabled ?? "madvise");
     this.knob("thp.defrag", options.defrag ?? "madvise");
     this.knob("thp.use_zero_page", options.useZeroPage === false ? "0" : "1");

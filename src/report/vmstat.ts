@@ -7,6 +7,7 @@
  */
 
 import { VMSTAT, type VmstatName } from "../base/counters.ts";
+import type { HugeState } from "../huge/knobs.ts";
 import type { MmState } from "../mm/state.ts";
 import { LRU, type Zone } from "../phys/state.ts";
 import { freeInWholePageblocks } from "./buddyinfo.ts";
@@ -65,12 +66,16 @@ const BY_ZONE: Readonly<Record<string, (zone: Zone) => number>> = {
   nr_zone_unevictable: (zone) => zone.lruPages[LRU.UNEVICTABLE],
 };
 
-/** `name value` per line; a sum that is negative for a moment prints 0 (PROC-070). */
-export function vmstatText(m: MmState): string {
-  return Object.values(VMSTAT_BLOCKS)
+/**
+ * `name value` per line; a sum that is negative for a moment prints 0 (PROC-070). Behind the kernel's names stand those of the
+ * mode `shared_collapse` on a machine that has it (COLL-401).
+ */
+export function vmstatText(m: HugeState): string {
+  const kernel = Object.values(VMSTAT_BLOCKS)
     .flat()
-    .map((name) => `${name} ${Math.max(systemCount(m, name), 0)}\n`)
-    .join("");
+    .map((name) => `${name} ${Math.max(systemCount(m, name), 0)}\n`);
+  const mode = Object.entries(m.sharedCollapse?.vmstat ?? {});
+  return [...kernel, ...mode.map(([name, value]) => `${name} ${value}\n`)].join("");
 }
 
 /** True if the model counts what this name says. */
