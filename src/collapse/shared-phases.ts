@@ -2,7 +2,7 @@
  * Shared collapse as a phase table: small pages that several processes share become one compound folio, and stay shared. No
  * kernel has it.
  *
- * Entry: sharedCollapsePhases; shared.ts runs it at once, khugepaged calls it where the mode is on.
+ * Entry: sharedCollapsePhases; shared-collapse.ts runs it at once, khugepaged calls it where the mode is on.
  * Locks: named per phase. The folios that were taken are locked from "isolate" to the end, and the new one while it is mapped.
  *        Nothing is held between "freeze" and "remap" besides: who maps the pages may fork, move or unmap them, or exit.
  * Holds: until "copy" has run, every phase can still give up, and then all entries are as they were. Between "freeze" and

@@ -2,7 +2,7 @@
  * After a shared collapse: one address space's 512 PTEs of a compound become one huge entry, in place. The second half of the
  * mode that no kernel has.
  *
- * Entry: sharedPmdPhases; shared.ts runs it for the queue, khugepaged at the start of its pass.
+ * Entry: sharedPmdPhases; shared-collapse.ts runs it for the queue, khugepaged at the start of its pass.
  * Why:   the compound is mapped under the anon_vma lock, and building an entry wants the mmap lock, which stands above it; so
  *        it is done later, from the other end (COLL-460).
  * Locks: mmap exclusive, tried and never waited for; then anon_vma, so that nobody splits or moves the folio meanwhile.

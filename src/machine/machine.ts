@@ -19,8 +19,8 @@ import {
   type ThpKnobs,
   type ThpSupport,
 } from "../huge/knobs.ts";
-import { createKhugepaged } from "../mm/khugepaged-list.ts";
 import { createSharedCollapse } from "../huge/shared-knobs.ts";
+import { createKhugepaged } from "../mm/khugepaged-list.ts";
 import { createPageTables } from "../mm/page-tables.ts";
 import { createPoison } from "../mm/poison.ts";
 import { allocFolio } from "../phys/alloc.ts";

@@ -1,9 +1,5 @@
 import { expect, test } from "vitest";
 import { regionOf } from "../base/address.ts";
-import { of, part, type Range } from "../machine/test-kit.ts";
-import { ENTRY, pteTableOf } from "../mm/page-tables.ts";
-import { VM } from "../mm/vma.ts";
-import { PG } from "../phys/frame-table.ts";
 import {
   collapse,
   countMappings,
@@ -12,7 +8,11 @@ import {
   modeOf,
   sharedScene,
   statsOf,
-} from "./shared-scene.fixture.ts";
+} from "../machine/shared-scene.fixture.ts";
+import { of, part, type Range } from "../machine/test-kit.ts";
+import { ENTRY, pteTableOf } from "../mm/page-tables.ts";
+import { VM } from "../mm/vma.ts";
+import { PG } from "../phys/frame-table.ts";
 
 /** Slot of the PTE of the range's first page. */
 function slotOf({ t }: ReturnType<typeof sharedScene>, range: Range): number {

@@ -3,12 +3,12 @@
  */
 
 import { regionOf } from "../base/address.ts";
-import { type Kit, type KitOptions, machine, of, type Range } from "../machine/test-kit.ts";
+import { buildSharedPmds, sharedCollapseRegion } from "../collapse/shared-collapse.ts";
+import { sharedResultName } from "../collapse/shared-result.ts";
 import { ENTRY, pteTableOf } from "../mm/page-tables.ts";
 import type { Mm } from "../mm/state.ts";
 import { PG } from "../phys/frame-table.ts";
-import { buildSharedPmds, sharedCollapseRegion } from "./shared.ts";
-import { sharedResultName } from "./shared-result.ts";
+import { type Kit, type KitOptions, machine, of, type Range } from "./test-kit.ts";
 
 export interface SharedScene {
   readonly t: Kit;
