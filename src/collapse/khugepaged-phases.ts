@@ -5,7 +5,7 @@
  * Locks: the mmap lock of the address space at the cursor is tried, never waited for, and stays held from region to region
  *        until one passes its scan: the collapse then drops it, and the visit is over (COLL-063, COLL-068).
  * Holds: the cursor is ahead of the region in hand, so that a pass that ends early has nothing to put back.
- * Rules: COLL-060..072.
+ * Rules: COLL-060..072, and COLL-422, 464 for the mode `shared_collapse`.
  */
 
 import { assert } from "../base/assert.ts";
@@ -30,8 +30,15 @@ import {
   VISIT_CHARGE,
 } from "./khugepaged-order.ts";
 import { ACTOR, SCAN } from "./scan-result.ts";
+import { sharedFields } from "./shared-op.ts";
+import { sharedCollapsePhases } from "./shared-phases.ts";
+import { sharedPmdFields, sharedPmdPhases } from "./shared-pmd-phases.ts";
+import { SHARED } from "./shared-result.ts";
 
-/** `result` is the number of regions collapsed; `callResult` the SCAN number of the last one. */
+/**
+ * `result` is the number of regions collapsed; `callResult` the SCAN number of the last one, or what the mode `shared_collapse`
+ * made of it.
+ */
 export interface PassOp extends Operation {
   /** pages_to_scan as it was when the pass began. */
   budget: number;
@@ -43,13 +50,29 @@ export interface PassOp extends Operation {
   hasWaited: number;
   /** The address space of the visit under way, NO_MM between visits. */
   mmId: number;
+  /** The region in hand, and how many there were before it in this pass. */
+  region: number;
+  nrRegions: number;
+  /** Mappings that the mode `shared_collapse` had queued when the pass began, and has not come to. */
+  nrDeferred: number;
 }
 
-type PassPhase = "begin" | "visit" | "scan" | "settle" | "wait" | "done";
+type PassPhase =
+  | "begin"
+  | "deferred"
+  | "visit"
+  | "scan"
+  | "settleShared"
+  | "settle"
+  | "wait"
+  | "done";
 type PassRows = Readonly<Record<Exclude<PassPhase, "done">, Phase<HugeState, PassOp, PassPhase>>>;
 
 const rows: PassRows = {
   begin: { holds: "", run: begin },
+  // These two only where the mode `shared_collapse` is on, which no kernel has.
+  deferred: { holds: "", run: buildDeferred },
+  settleShared: { holds: "mmap:read", run: settleShared },
   visit: { holds: "", run: visit },
   scan: { holds: "mmap:read", run: scan },
   // Only if the region's collapse has left the lock to us; see lockId.
@@ -63,7 +86,7 @@ export const khugepagedPhases = definePhases<HugeState, PassOp>({
   first: "begin",
   phases: rows,
   // The lock of no address space is one that nobody else has, or waits for.
-  lockId: (op) => (op.phase === "settle" && op.callLocks === 0 ? NO_MM : op.mmId),
+  lockId: (op) => (op.phase.startsWith("settle") && op.callLocks === 0 ? NO_MM : op.mmId),
   frames: () => [],
 });
 
@@ -82,6 +105,9 @@ export function beginPass(m: HugeState, task = m.khugepaged.task): PassOp {
     nrTimesNowhere: 0,
     hasWaited: 0,
     mmId: NO_MM,
+    region: NO_REGION,
+    nrRegions: 0,
+    nrDeferred: 0,
   });
 }
 
@@ -95,7 +121,24 @@ export function passUnderWay(m: HugeState): Operation | null {
 function begin(m: HugeState, op: PassOp): PassPhase {
   m.khugepaged.work.nrPasses++;
   op.budget = m.knobs.khugepaged.pages_to_scan;
-  return "visit";
+  if (!isSharing(m)) return "visit";
+  op.nrDeferred = m.sharedCollapse!.queue.length;
+  return "deferred";
+}
+
+/** COLL-464: each mapping that waits to become huge is tried once, and counts as a region. */
+function buildDeferred(m: HugeState, op: PassOp): PassPhase {
+  const { queue } = m.sharedCollapse!;
+  if (op.nrDeferred === 0 || queue.length === 0 || op.progress >= op.budget) return "visit";
+  op.nrDeferred--;
+  op.progress += REGION_CHARGE;
+  callOperation(m, sharedPmdPhases, op, sharedPmdFields());
+  return "deferred";
+}
+
+/** The mode that no kernel has is there and on. */
+function isSharing(m: HugeState): boolean {
+  return m.sharedCollapse !== null && m.sharedCollapse.knobs.shared_collapse === 1;
 }
 
 /** Between two visits: is the pass over, and who is next (COLL-062, COLL-063). */
@@ -133,10 +176,40 @@ function scan(m: HugeState, op: PassOp): PassPhase {
     return "visit";
   }
   m.khugepaged.cursorRegion = region + 1;
-  op.progress += REGION_CHARGE;
   m.khugepaged.work.nrRegionsScanned++;
-  callOperation(m, collapsePhases, op, collapseFields(op.mmId, region, ACTOR.khugepaged));
+  op.region = region;
+  if (isSharing(m)) {
+    // The first of a pass may exceed the budget, or it would never be done (COLL-422).
+    const left = op.nrRegions === 0 ? Number.MAX_SAFE_INTEGER : op.budget - op.progress;
+    callOperation(m, sharedCollapsePhases, op, sharedFields(op.mmId, region, left));
+  }
+  op.nrRegions++;
+  op.progress += REGION_CHARGE;
+  return isSharing(m) ? "settleShared" : collapseRegion(m, op);
+}
+
+function collapseRegion(m: HugeState, op: PassOp): PassPhase {
+  callOperation(m, collapsePhases, op, collapseFields(op.mmId, op.region, ACTOR.khugepaged));
   return "settle";
+}
+
+/**
+ * What the mode `shared_collapse` leaves to the ordinary collapse goes there, under the same lock. A region with shared pages is
+ * the mode's alone: to copy it would end the sharing (COLL-471).
+ */
+function settleShared(m: HugeState, op: PassOp): PassPhase {
+  const result = op.callResult;
+  const isOrdinary = result === SHARED.NOT_SHARED || result === SHARED.NOT_CANDIDATE;
+  if (isOrdinary && op.callLocks > 0) return collapseRegion(m, op);
+  if (result === SHARED.POSTPONED) {
+    m.khugepaged.cursorRegion = op.region;
+    return end(m);
+  }
+  if (op.callLocks === 0) {
+    m.khugepaged.work.nrTried++;
+    op.progress += 2 * m.sharedCollapse!.records.at(-1)!.nrPtes;
+  }
+  return afterRegion(m, op, result === SHARED.ALLOC);
 }
 
 function settle(m: HugeState, op: PassOp): PassPhase {
@@ -148,9 +221,14 @@ function settle(m: HugeState, op: PassOp): PassPhase {
     work.nrCollapsed++;
     khugepaged.pages_collapsed = (khugepaged.pages_collapsed + 1) % COUNTER_LIMIT;
   }
+  return afterRegion(m, op, op.callResult === SCAN.ALLOC_HUGE_PAGE_FAIL);
+}
+
+/** On to the next region under the same lock, or to the next visit; or first a sleep, until there may be memory (COLL-072). */
+function afterRegion(m: HugeState, op: PassOp, lacksMemory: boolean): PassPhase {
   const isSpent = op.progress >= op.budget;
   if (op.callLocks > 0 && !isSpent) return "scan";
-  if (op.callResult !== SCAN.ALLOC_HUGE_PAGE_FAIL || isSpent) return "visit";
+  if (!lacksMemory || isSpent) return "visit";
   if (op.hasWaited === 1) return end(m);
   op.hasWaited = 1;
   pauseKhugepaged(m, "alloc");

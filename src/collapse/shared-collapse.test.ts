@@ -306,6 +306,7 @@ test("COLL-402 COLL-421 COLL-423 COLL-401 every operation leaves a record, and t
       nrSources: 512,
       nrFolios: 512,
       nrSharers: 4,
+      nrPtes: 2048,
       nrVmasVisited: 8,
       nrFrozen: 2048,
       nrRestored: 2048,

@@ -122,6 +122,7 @@ export function account(m: HugeState, op: SharedOp, nrPagesFreed: number): numbe
     nrSources: nrSourcesOf(op),
     nrFolios: op.heads.length,
     nrSharers: op.nrSharers,
+    nrPtes: op.nrPtes,
     nrVmasVisited: op.nrVmasVisited,
     nrFrozen: op.nrFrozen,
     nrRestored: op.nrRestored,

@@ -75,6 +75,8 @@ export interface SharedRecord {
   readonly nrFolios: number;
   /** Address spaces that map any of them. */
   readonly nrSharers: number;
+  /** PTEs that map the pages, as counted before anything was done; 0 if it did not come to that. */
+  readonly nrPtes: number;
   /** VMAs looked at by both walks together, also those that turned out to map nothing. */
   readonly nrVmasVisited: number;
   readonly nrFrozen: number;
