@@ -66,6 +66,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./khugepaged-growth.ts")).registerKhugepagedGrowth,
   },
   {
+    name: "experiment",
+    summary: "what a mode that no kernel has would do for a recorded program",
+    load: async () => (await import("./experiment-command.ts")).registerExperiment,
+  },
+  {
     name: "bench",
     summary: "the project's own speed, against the live kernel where it can be had",
     load: async () => (await import("./bench.ts")).registerBench,

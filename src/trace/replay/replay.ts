@@ -95,9 +95,9 @@ export class Replay implements TraceSink {
   nrPagesTouched = 0;
   /** Faults and forks that failed for want of memory. */
   nrOutOfMemory = 0;
-  private readonly m: Machine;
+  protected readonly m: Machine;
   private readonly tlb: ReplayTlb | null;
-  private readonly processes = new Map<number, ReplayProcess>();
+  protected readonly processes = new Map<number, ReplayProcess>();
   private readonly threads = new Map<number, ReplayThread>();
   private readonly files = new Map<string, number>();
   private nextTag = 1;
