@@ -168,7 +168,9 @@ const ENDS = /^(succeed|not_candidate|not_shared|vma|uffd|lock|lru|pinned|root|c
 for (const [what, act] of Object.entries(ACTIONS))
   test(`COLL-483 ${what} by each sharer before each phase: it completes or leaves no trace, and nothing is lost`, () => {
     const twice = what.includes("fault on") || what === "a read fault" || what === "MADV_COLLAPSE";
-    const takesLockShared = /fault on|read fault|MADV_(DONTNEED|FREE|PAGEOUT|COLD)|shrinker/.test(what);
+    const takesLockShared = /fault on|read fault|MADV_(DONTNEED|FREE|PAGEOUT|COLD)|shrinker/.test(
+      what,
+    );
     for (const index of [0, 1, 2]) {
       const who = (s: SharedScene) => [s.range, ...s.others][index];
       const alone = scene();
