@@ -14,6 +14,7 @@
 import type { Pfn } from "../base/address.ts";
 import { PTES_PER_REGION } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
+import { FAULT_WAIT } from "../fault/kinds.ts";
 import { faultSwap } from "../fault/swap-in.ts";
 import type { HugeState } from "../huge/knobs.ts";
 import { putFolio } from "../mm/folio.ts";
@@ -24,7 +25,7 @@ import { lruDel } from "../phys/lru.ts";
 import { chargeFolio } from "../phys/memcg.ts";
 import { definePhases, type FrameHold, type Phase } from "../sched/phase-table.ts";
 import { allocOn, gfpOf } from "./collapse-phases.ts";
-import { revalidate, vmaOf } from "./eligible.ts";
+import { revalidate } from "./eligible.ts";
 import { busiestNodes } from "./scan.ts";
 import { ACTOR, SCAN } from "./scan-result.ts";
 import { findSharers, findSources } from "./shared-find.ts";
@@ -133,11 +134,11 @@ function swapIn(m: HugeState, op: SharedOp): SharedPhase {
   const mm = m.mms[op.mmId]!;
   const slot = pmdSlotOf(tables, mm.root, op.region);
   if (slot < 0 || (tables.flags[slot] & ENTRY.TABLE) === 0) return abort(op, SHARED.VMA);
-  const vma = vmaOf(mm, op.region);
   for (let i = 0; i < PTES_PER_REGION; i++) {
     const pte = tables.payload[slot] * 512 + i;
     if ((tables.flags[pte] & ENTRY.SWAP) === 0) continue;
-    if (faultSwap(m, mm, vma, op.region, i, pte, "read") < 0) return abort(op, SHARED.VMA);
+    const result = faultSwap(m, mm, op.region, i, pte, "read");
+    if (result < 0) return abort(op, result === FAULT_WAIT ? SHARED.LOCK : SHARED.VMA);
   }
   return "isolate";
 }
