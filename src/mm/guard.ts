@@ -17,8 +17,8 @@ import { dropRange } from "./zap.ts";
 
 /** Makes [start, end) of a VMA a guard region; what is mapped there goes first. 0, or -ENOMEM for want of a table. */
 export function installGuards(m: MmState, mm: Mm, vma: Vma, start: Addr, end: Addr): Err {
-  // With an anon_vma fork copies the tables, and the guards in them.
-  prepareAnonVma(m, mm, vma);
+  // Fork copies the tables, and the guards in them, for the flag's sake; shared memory needs no anon_vma for that.
+  if ((vma.flags & VM.SHARED) === 0) prepareAnonVma(m, mm, vma);
   vma.flags |= VM.MAYBE_GUARD;
   dropRange(m, mm, start, end);
   const lastRegion = regionOf(end - 1);

@@ -29,6 +29,9 @@ export const FUZZ_WEIGHTS = {
   cold: 2,
   willNeed: 2,
   swap: 2,
+  collapse: 6,
+  collapseOther: 1,
+  khugepaged: 4,
   forkAdvice: 1,
   otherAdvice: 1,
   populate: 4,
@@ -103,6 +106,15 @@ const KNOB_WRITES = [
   ["thp.hugepages-64kB.enabled", "never"],
   ["thp.hugepages-16kB.enabled", "madvise"],
   ["thp.hugepages-1024kB.enabled", "inherit"],
+  ["khugepaged.max_ptes_none", "0"],
+  ["khugepaged.max_ptes_none", "100"],
+  ["khugepaged.max_ptes_none", "511"],
+  ["khugepaged.max_ptes_shared", "0"],
+  ["khugepaged.max_ptes_swap", "0"],
+  // Whole regions or one page: with others a live process's own VMAs count (docs/scenarios.md).
+  ["khugepaged.pages_to_scan", "1"],
+  ["khugepaged.pages_to_scan", "512"],
+  ["khugepaged.pages_to_scan", "4096"],
 ] as const;
 const FORK_ADVICE = [MADV.DONTFORK, MADV.DOFORK, MADV.WIPEONFORK, MADV.KEEPONFORK];
 const OTHER_ADVICE = [MADV.SEQUENTIAL, MADV.RANDOM, MADV.NORMAL, MADV.DONTDUMP, MADV.DODUMP];
@@ -132,7 +144,7 @@ export function fuzzScenario(steps: readonly FuzzStep[], { title, swap }: FuzzSe
     ...DEFAULT_HEADER,
     title,
     swapBytes: swap === "on" ? SWAP_BYTES : 0,
-    machine: { ...DEFAULT_HEADER.machine, memoryBytes: 64 * 2 ** 20 },
+    machine: { ...DEFAULT_HEADER.machine, memoryBytes: 128 * 2 ** 20 },
     knobs: [{ name: "thp.enabled", value: "always" }],
   };
   return { file: "fuzz", text: [], header, steps: writer.steps };
@@ -206,6 +218,14 @@ class ScenarioWriter {
             [1, 2, 0, 0],
           ][variant % 3],
         };
+      case "khugepaged":
+        return { verb: "khugepaged", nrPasses: 1 + (variant % 2) };
+      case "collapseOther": {
+        const process = this.tasks[variant % this.tasks.length];
+        const spans = variant % 3 === 0 ? [this.span(step), this.page(step)] : [this.span(step)];
+        const advice = variant % 5 === 0 ? MADV.COLD : MADV.COLLAPSE;
+        return { verb: "process-madvise", target: { process }, spans, advice, flags: 0 };
+      }
       case "dropCaches":
         return { verb: "drop-caches" };
       case "swap":
@@ -242,6 +262,8 @@ class ScenarioWriter {
         return advise(variant % 5 === 0 ? MADV.DONTNEED_LOCKED : MADV.DONTNEED);
       case "free":
         return advise(MADV.FREE);
+      case "collapse":
+        return advise(MADV.COLLAPSE);
       case "pageOut":
         return advise(this.rangeOf(span).isShared ? MADV.COLD : MADV.PAGEOUT);
       case "cold":
@@ -392,6 +414,7 @@ class ScenarioWriter {
 }
 
 const CANNOT_FAIL: ReadonlySet<Action["verb"]> = new Set([
+  "khugepaged",
   "exit",
   "release",
   "drop-caches",
