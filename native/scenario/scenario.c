@@ -434,12 +434,14 @@ static void serve_write(int is_drop) {
   int may_start = strstr(path, "enabled") != NULL;
   if (may_start) daemon_before_knob();
   counters_before();
-  if (is_drop) knobs_withhold();
+  knobs_withhold();
   long tries = canary_failures();
   int64_t result = is_drop ? write_text(path, value) : knob_write(path, value);
   tries = canary_failures() - tries;
   if (!is_drop) heed_knob(path, value);
-  counters_after_tries(tries > 1 ? (int)tries : 1);
+  // Stopping khugepaged takes longer than others can be kept quiet.
+  if (is_drop) counters_after_tries(tries > 1 ? (int)tries : 1);
+  else counters_after_long();
   if (may_start) daemon_after_knob();
   answer_result(result);
 }
