@@ -155,9 +155,9 @@ static void add_changes(struct counter_set *set, void (*read_values)(int64_t *),
   for (int i = 0; i < set->nr; i++) {
     if (set == stats && !(stat_kb[i] & measured_kb)) continue;
     int64_t change = now[i] - set->before[i];
-    // A folio that is partially mapped is queued again and tried each time; any other once.
+    // A folio that is partially mapped is queued again and tried about as often as the canary; any other once. Rounded.
     if (nr_tries > 1 && strstr(set->names[i], "split") && strstr(set->names[i], "_failed"))
-      change = change / nr_tries + change % nr_tries;
+      change = (change + nr_tries / 2) / nr_tries;
     set->change[i] += change;
   }
 }
