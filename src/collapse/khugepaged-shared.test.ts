@@ -82,3 +82,16 @@ test("COLL-430 COLL-072 a failed allocation makes the daemon sleep as after one 
   expect(modeOf(t).vmstat.thp_shared_collapse_alloc_failed).toBeGreaterThan(0);
   expect(t.m.sched.nowNs - before).toBe(60_000 * 1e6);
 });
+
+test("COLL-415 COLL-471 a region with any shared page is not copied while the mode is on, whatever the operation comes to", () => {
+  for (const knob of ["1", "0"]) {
+    const { t, range, others } = visited();
+    t.munmap(part(others[0], 10, 502));
+    t.knob("khugepaged.shared_collapse_max_ptes", "521");
+    t.knob("khugepaged.shared_collapse", knob);
+    expect(t.khugepaged()).toBe(knob === "1" ? 0 : 1);
+    expect(statsOf(t)).toEqual(knob === "1" ? { shared_abort_budget: 1 } : {});
+    expect(new Set(t.kpagecount(part(others[0], 0, 10)))).toEqual(new Set([knob === "1" ? 2 : 1]));
+    expect(t.isHuge(range)).toBe(knob === "0");
+  }
+});
