@@ -557,3 +557,14 @@ test("an address space that is gone is not taken for one that has come after it"
   t.fill(of(mm, range));
   expect(finish(scene)).toBe("no_process_for_page");
 });
+
+test("COLL-344 the old page table is in use until its last entry was read, and is the deposit then", () => {
+  const scene = heldAt("install");
+  const { t, op } = scene;
+  const { pteTable, pmdSlot } = op;
+  const { tables, frames } = t.m;
+  expect(tables.nrUsed[pteTable]).toBe(512);
+  expect(frames.flags[tables.pfn[pteTable]] & PG.PGTABLE).not.toBe(0);
+  expect(finish(scene)).toBe("succeeded");
+  expect([tables.nrUsed[pteTable], tables.depositHead[pmdSlot >>> 9]]).toEqual([0, pteTable]);
+});

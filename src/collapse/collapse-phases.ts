@@ -24,7 +24,7 @@ import type { Vma } from "../mm/vma.ts";
 import { allocFolio } from "../phys/alloc.ts";
 import { NO_PFN } from "../phys/frame-table.ts";
 import { GFP, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT } from "../phys/gfp.ts";
-import { chargeFolio } from "../phys/memcg.ts";
+import { chargeFolio, memcgOf } from "../phys/memcg.ts";
 import { definePhases, type FrameHold, type Phase, type TableHold } from "../sched/phase-table.ts";
 import { letOthersRun, startOperation } from "../sched/runner.ts";
 import { type CollapseOp, collapseFields, reportCollapse, reportScan } from "./collapse-op.ts";
@@ -114,8 +114,10 @@ function allocate(m: HugeState, op: CollapseOp): CollapsePhase {
   }
   m.vmstat[VMSTAT.thp_collapse_alloc]++;
   const memcg = m.mms[op.mmId]?.memcg ?? 0;
-  if (memcg === 0 || chargeFolio(m, op.folio, memcg, gfp) === 0) return "revalidate";
-  return end(op, SCAN.CGROUP_CHARGE_FAIL);
+  if (memcg === 0) return "revalidate";
+  if (chargeFolio(m, op.folio, memcg, gfp) !== 0) return end(op, SCAN.CGROUP_CHARGE_FAIL);
+  memcgOf(m, memcg).collapseAllocs++;
+  return "revalidate";
 }
 
 /** COLL-121: khugepaged's own defrag decides for it; MADV_COLLAPSE tries hard. */

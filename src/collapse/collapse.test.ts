@@ -4,6 +4,8 @@ import { machine, of, part } from "../machine/test-kit.ts";
 import { zoneOf } from "../phys/buddy.ts";
 import { PG } from "../phys/frame-table.ts";
 import { lruActivate } from "../phys/lru.ts";
+import { createMemcg, removeMemcg } from "../phys/memcg.ts";
+import { readMemcgV2 } from "../report/memcg-files.ts";
 import { isSwapFull } from "../swap/state.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
 
@@ -200,7 +202,7 @@ test("COLL-107 COLL-133 COLL-157 COLL-181 COLL-326 32 folios of 64 kB are copied
   expect(t.contents(range)).toEqual(contents);
 });
 
-test("COLL-135 COLL-295 COLL-351 the PTEs of a whole huge page become a mapping of another one; the first is freed", () => {
+test("ANON-273 COLL-135 COLL-295 COLL-351 the PTEs of a whole huge page become a mapping of another one; the first is freed", () => {
   const t = machine();
   const range = t.mapHuge();
   t.fill(range);
@@ -393,4 +395,26 @@ test("COLL-280 COLL-500 6.12 numbers the results behind no_writable_page one hig
   t.fork();
   t.unpin(t.pfns(range)[0]);
   expect(events[0].slice(5)).toEqual([15, 0, 1]);
+});
+
+test("COLL-298 PHYS-128 memory.stat counts the allocation after its charge, and what then fails stays counted", () => {
+  const t = machine();
+  const memcg = t.memcg(700);
+  const child = createMemcg(t.m, "child", memcg);
+  const mm = t.exec(child);
+  const range = t.map({ huge: 1, mm });
+  t.fill(range);
+  const counted = (id: number) =>
+    /^thp_collapse_alloc (\d+)$/m.exec(String(readMemcgV2(t.m, id, "stat")))?.[1];
+  expect(t.madvise(range, "COLLAPSE")).toBe(-16);
+  expect([counted(child), counted(memcg)]).toEqual(["0", "0"]);
+  t.m.memcgs[memcg]!.max = 2000;
+  t.madvise(part(range, 9, 1), "GUARD_INSTALL");
+  expect(t.madvise(range, "COLLAPSE")).toBe(-22);
+  t.madvise(part(range, 9, 1), "GUARD_REMOVE");
+  expect(t.madvise(range, "COLLAPSE")).toBe(0);
+  expect([counted(child), counted(memcg)]).toEqual(["2", "2"]);
+  t.exit(mm);
+  expect(removeMemcg(t.m, child)).toBe(0);
+  expect(counted(memcg)).toBe("2");
 });

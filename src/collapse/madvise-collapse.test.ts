@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { EAGAIN, EBUSY, EINVAL, ENOMEM, ENOSYS } from "../base/errno.ts";
 import { collapse, record, written } from "../machine/collapse-test-kit.ts";
+import { createMachine } from "../machine/machine.ts";
+import { execProcess } from "../machine/process.ts";
 import { type Kit, machine, of, part, type Range } from "../machine/test-kit.ts";
 import { runToEnd, stepOperation } from "../sched/runner.ts";
 import { createTask } from "../sched/tasks.ts";
@@ -277,4 +279,15 @@ test("a plain call that a held operation stands in the way of does nothing", () 
   op.isHeld = true;
   expect(call(t, range, 0, SIZE)).toBe(-EAGAIN);
   expect(madviseCollapsePhases.phases[op.phase].holds).toBe("mmap:read");
+});
+
+test("COLL-329 a kernel without huge pages does not know the advice, not even for no memory", () => {
+  for (const [thpSupport, result] of [
+    ["notBuilt", -EINVAL],
+    ["unsupported", 0],
+  ] as const) {
+    const m = createMachine({ memoryBytes: 64 * 2 ** 20, thpSupport });
+    const { mm } = execProcess(m)!;
+    expect(sysMadvise(m, mm, SIZE, 0, MADV.COLLAPSE)).toBe(result);
+  }
 });

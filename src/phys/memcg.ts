@@ -34,6 +34,7 @@ export function createMemcg(m: PhysState, name: string, parent: MemcgId): MemcgI
     min: 0,
     failcnt: 0,
     oomKill: 0,
+    collapseAllocs: 0,
   };
   return id;
 }
@@ -42,6 +43,8 @@ export function createMemcg(m: PhysState, name: string, parent: MemcgId): MemcgI
 export function removeMemcg(m: PhysState, id: MemcgId): 0 | Err {
   if (memcgOf(m, id).usage > 0) return -EBUSY;
   if (m.memcgs.some((group) => group !== null && group.parent === id)) return -EBUSY;
+  const { parent, collapseAllocs } = memcgOf(m, id);
+  if (parent !== NO_MEMCG) memcgOf(m, parent).collapseAllocs += collapseAllocs;
   m.memcgs[id] = null;
   return 0;
 }

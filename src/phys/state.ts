@@ -176,6 +176,8 @@ export interface Memcg {
   /** Charge attempts refused by this group's `max`. */
   failcnt: number;
   oomKill: number;
+  /** Huge pages that a collapse charged to this group itself, not to its children (COLL-298). */
+  collapseAllocs: number;
 }
 
 /** Verdicts of direct compaction as the allocator needs them. */

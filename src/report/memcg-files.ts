@@ -101,8 +101,13 @@ function itemsV1(pages: Pages): [string, number][] {
 }
 
 function statV2(m: MmState, group: Memcg): string {
-  const pages = pagesOf(m, withDescendants(m, group.id));
-  return V2_ITEMS.map((name) => `${name} ${(pages.get(name) ?? 0) * PAGE_SIZE}\n`).join("");
+  const ids = withDescendants(m, group.id);
+  const pages = pagesOf(m, ids);
+  const nrCollapsed = ids.reduce((sum, id) => sum + m.memcgs[id]!.collapseAllocs, 0);
+  // All others are bytes.
+  const itemValue = (name: string) =>
+    name === "thp_collapse_alloc" ? nrCollapsed : (pages.get(name) ?? 0) * PAGE_SIZE;
+  return V2_ITEMS.map((name) => `${name} ${itemValue(name)}\n`).join("");
 }
 
 function limitText(pages: number, unlimited: string): string {
