@@ -31,6 +31,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./replay.ts")).registerReplay,
   },
   {
+    name: "explain",
+    summary: "why memory of a replay is not huge, window by window",
+    load: async () => (await import("./explain.ts")).registerExplain,
+  },
+  {
     name: "run",
     summary: "scenario files on the model, the live kernel or both",
     load: async () => (await import("./run.ts")).registerRun,

@@ -59,6 +59,8 @@ const LEFT_OUT: readonly string[] = [
 /** A sink for one recording, and its outcome after `end`. */
 export interface SettingReplay {
   readonly sink: Replay;
+  readonly machine: Machine;
+  readonly tlb: ReplayTlb;
   outcome(): ReplayOutcome;
 }
 
@@ -85,6 +87,8 @@ export function createReplay(
   const replay = new Replay({ machine: m, prices: pricesOf(costs), tlb, nrTicks });
   return {
     sink: replay,
+    machine: m,
+    tlb,
     outcome: () => outcomeOf(request, traceName, m, replay, tlb, geometry),
   };
 }

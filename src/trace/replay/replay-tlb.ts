@@ -28,9 +28,16 @@ const WARM_UP = 1 / 4;
 
 const ACCESSES = HW_COUNTER.accesses;
 
+/** Names the window of a region in ReplayTlb.windows. */
+export function windowKey(mmId: number, region: number): string {
+  return `${mmId}:${region}`;
+}
+
 export class ReplayTlb implements MmuNotifier {
   /** Scaled to the whole run, by HW_COUNTER. */
   readonly totals = new Float64Array(NR_HW_COUNTERS);
+  /** Cycles of walks by 2 MiB window (windowKey), not scaled; null unless somebody wants to know. */
+  windows: Map<string, number> | null = null;
   private readonly m: MmState;
   private readonly t: Translation;
   /** Per CPU: counters at the start of its window, then at each mark. Rows: (1 + NR_MARKS) x NR_HW_COUNTERS. */
@@ -64,9 +71,32 @@ export class ReplayTlb implements MmuNotifier {
     isWrite: boolean,
   ): boolean {
     const { t, m } = this;
+    if (this.windows !== null)
+      return this.watched(this.windows, cpu, mm, region, pteIndex, count, isWrite);
     const found = translateRun(t, cpu, m.tables, mm.root, mm.id, region, pteIndex, isWrite, count);
     if (t.cpus[cpu].counters[ACCESSES] >= this.nextMark[cpu]) this.takeMark(cpu);
     return found >= 0;
+  }
+
+  /** As access, with the walks noted by window. */
+  private watched(
+    windows: Map<string, number>,
+    cpu: number,
+    mm: Mm,
+    region: number,
+    pteIndex: number,
+    count: number,
+    isWrite: boolean,
+  ): boolean {
+    const { counters } = this.t.cpus[cpu];
+    const before = counters[HW_COUNTER.walkCycles];
+    this.windows = null;
+    const isDone = this.access(cpu, mm, region, pteIndex, count, isWrite);
+    this.windows = windows;
+    const key = windowKey(mm.id, region);
+    const walked = counters[HW_COUNTER.walkCycles] - before;
+    if (walked > 0) windows.set(key, (windows.get(key) ?? 0) + walked);
+    return isDone;
   }
 
   private takeMark(cpu: number): void {

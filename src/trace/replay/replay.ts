@@ -103,6 +103,8 @@ export class Replay implements TraceSink {
   private nextTag = 1;
   private tick = 0;
   clock: ReplayClock = { nsPerTick: NOMINAL_NS_PER_TICK, from: "nominal" };
+  /** Called with the moment that is about to begin, in virtual nanoseconds: all before it has happened. */
+  beforeTime: ((ns: number) => void) | null = null;
   private readonly prices: Float64Array;
   private readonly totalTicks: number | null;
   /** The process that lived longest with memory: its state at the end of the run is "final". */
@@ -129,6 +131,7 @@ export class Replay implements TraceSink {
 
   /** khugepaged does what has fallen due since the last moment; all that follows happens at this one. */
   time(tick: number): void {
+    this.beforeTime?.(tick * this.clock.nsPerTick);
     this.tick = tick;
     runDueDaemons(this.m, tick * this.clock.nsPerTick, this.prices);
     this.meter.sample(tick);
