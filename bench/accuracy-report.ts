@@ -13,6 +13,9 @@ export interface Predicted {
   readonly costs: string;
   readonly never: PredictedSetting;
   readonly always: PredictedSetting;
+  /** Predicted changes with THP always: address translation, which is user time; and all that the kernel does. */
+  readonly walksChangeMs: number;
+  readonly kernelChangeMs: number;
   /** Predicted CPU time with THP always through that without; null if the recording has no plain run. */
   readonly ratio: number | null;
 }
@@ -46,10 +49,25 @@ const COLUMNS = [
   "wall measured",
 ] as const;
 
+const SPLIT_COLUMNS = [
+  "program",
+  "4K pages together",
+  "user never",
+  "system never",
+  "user change: predicted (page walks)",
+  "measured",
+  "system change: predicted",
+  "measured",
+] as const;
+
 /** For the terminal. */
 export function accuracyTable(comparisons: readonly Comparison[]): string {
-  const lines = [COLUMNS.map((column) => column as string), ...comparisons.map(cellsOf)];
-  const widths = COLUMNS.map((_, i) => Math.max(...lines.map((line) => line[i].length)));
+  return `${aligned(COLUMNS, comparisons.map(cellsOf))}\n\n${aligned(SPLIT_COLUMNS, comparisons.map(splitOf))}`;
+}
+
+function aligned(columns: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [columns, ...rows];
+  const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i].length)));
   return lines
     .map((line) =>
       line.map((cell, i) => cell.padStart(i === 0 ? 0 : widths[i]).padEnd(widths[i])).join("  "),
@@ -63,7 +81,7 @@ const END = "<!-- accuracy: end -->";
 const INTRODUCTION = `# Accuracy
 
 What \`hugelab\` predicts from one recording, against what the kernel does. \`npm run accuracy\` (as root, on an otherwise idle
-host) records each program once, runs it with THP off and always in turn, predicts both from the recording, and writes
+host) records each program once, calibrates, runs each with THP off and always in turn, predicts both from the recording, and writes
 the part between the markers. Targets: peak RSS within ${RSS_TARGET * 100} %, the ratio of run times within
 ${RATIO_TARGET * 100} percentage points.
 `;
@@ -85,21 +103,48 @@ export function accuracyMarkdown(
 function sectionOf(comparisons: readonly Comparison[], conditions: string): string {
   const nrRounds = comparisons[0]?.measured.nrRounds ?? 0;
   const costs = comparisons[0]?.predicted?.costs;
-  const rows = comparisons.map((comparison) => `| ${cellsOf(comparison).join(" | ")} |`);
+  const isRealTime = comparisons.every(({ measured }) => measured.isRealTime);
   return [
     `Measured on ${conditions}. Medians of ${nrRounds} interleaved rounds; ratios are medians of the rounds' own ratios, by CPU`,
     "time (user and system, children included) because a shared host's wall time holds other people's work.",
-    costs === undefined ? "" : `Predicted with the cost table ${costs}.`,
+    `Each run ${isRealTime ? "has real-time priority on one CPU" : "shares the CPUs with other work"}; memory that a hypervisor would have to back first is touched before it.`,
+    costs === undefined ? "" : `Predicted with costs ${costs}.`,
     "",
-    `| ${COLUMNS.join(" | ")} |`,
-    `|${COLUMNS.map(() => "---").join("|")}|`,
-    ...rows,
+    ...tableLines(COLUMNS, comparisons.map(cellsOf)),
+    "",
+    'The same by user and system time, THP always less THP off, in ms. "Together" are neighbouring 4K pages that share one line of',
+    "a hypervisor's tables (an aligned group of eight frames), before the runs with THP off: median and range of the rounds.",
+    "",
+    ...tableLines(SPLIT_COLUMNS, comparisons.map(splitOf)),
     "",
     ...comparisons.map(describeRun),
     "",
     verdictOf(comparisons),
     noiseOf(comparisons),
   ].join("\n");
+}
+
+function tableLines(
+  columns: readonly string[],
+  rows: readonly (readonly string[])[],
+): readonly string[] {
+  const rule = `|${columns.map(() => "---").join("|")}|`;
+  return [`| ${columns.join(" | ")} |`, rule, ...rows.map((row) => `| ${row.join(" | ")} |`)];
+}
+
+function splitOf({ program, measured, predicted }: Comparison): string[] {
+  const change = (ms: number | undefined) =>
+    ms === undefined ? "" : `${ms >= 0 ? "+" : ""}${ms.toFixed(1)}`;
+  return [
+    program.name,
+    `${measured.framesTogether.toFixed(1)} (${measured.framesTogetherRange.map((nr) => nr.toFixed(1)).join(" to ")})`,
+    measured.never.userMs.toFixed(0),
+    measured.never.systemMs.toFixed(0),
+    change(predicted?.walksChangeMs),
+    change(measured.userChangeMs),
+    change(predicted?.kernelChangeMs),
+    change(measured.systemChangeMs),
+  ];
 }
 
 function cellsOf({ program, measured, predicted }: Comparison): string[] {
@@ -110,14 +155,14 @@ function cellsOf({ program, measured, predicted }: Comparison): string[] {
       ? ["", megabytes(found), ""]
       : [megabytes(expected), megabytes(found), marked(expected / found - 1, RSS_TARGET, "%")];
   };
-  const spread = `± ${measured.cpuRatioSpread.toFixed(3)}`;
+  const error = `± ${measured.cpuRatioError.toFixed(3)}`;
   const ratio = predicted?.ratio ?? null;
   return [
     program.name,
     ...rss("never"),
     ...rss("always"),
     ratio === null ? "" : ratio.toFixed(3),
-    `${measured.cpuRatio.toFixed(3)} ${spread}`,
+    `${measured.cpuRatio.toFixed(3)} ${error}`,
     ratio === null ? "" : marked(ratio - measured.cpuRatio, RATIO_TARGET, "pp"),
     measured.wallRatio.toFixed(3),
   ];
@@ -158,12 +203,12 @@ function verdictOf(comparisons: readonly Comparison[]): string {
 
 /** Where the rounds differ among themselves by more than the target, they can neither confirm nor refute a prediction. */
 function noiseOf(comparisons: readonly Comparison[]): string {
-  const noisy = comparisons.filter(({ measured }) => measured.cpuRatioSpread > RATIO_TARGET);
+  const noisy = comparisons.filter(({ measured }) => measured.cpuRatioError > RATIO_TARGET);
   if (noisy.length === 0) return "";
   const names = noisy.map(({ program }) => program.name).join(", ");
   return (
-    `The rounds' own ratios spread by more than the target (half the distance of their quartiles, after ±) for ${names}: ` +
-    "the host was busy, and the measured ratio is not known to 5 points."
+    `The 95 % interval of the measured ratio (half of it after ±) is wider than the target for ${names}: ` +
+    "its time changes from run to run by more than this many rounds even out."
   );
 }
 

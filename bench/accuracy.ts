@@ -1,7 +1,7 @@
 /**
  * `npm run accuracy`: real programs, predicted from one recording against measured on this kernel; writes docs/accuracy.md.
  *
- * Options: --rounds N (9), --only TEXT (programs whose name contains it), --keep FOLDER (data and recordings, reused by the
+ * Options: --rounds N (25), --only TEXT (programs whose name contains it), --keep FOLDER (data and recordings, reused by the
  *          next run), --measure-only, --no-write.
  * Needs root (THP is switched) and what `hugelab record` needs. Exits 3 where that is not to be had.
  */
@@ -11,9 +11,11 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { cpus, release, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { frameRunFigure } from "../src/cli/calibrate-hardware.ts";
 import { thisHost } from "../src/cli/calibrate-store.ts";
 import { packagePath } from "../src/cli/native-build.ts";
 import { NotPossibleHere } from "../src/cli/not-possible.ts";
+import type { CostTableJson } from "../src/hw/cost-model.ts";
 import type { ComparisonResult, SettingResult } from "../src/lab/result.ts";
 import {
   accuracyMarkdown,
@@ -47,12 +49,13 @@ async function main(args: readonly string[]): Promise<number> {
       ? programs
       : programs.filter((program) => record(program, folder));
     const lost = programs.filter((program) => !recorded.includes(program));
+    if (!options.measuresOnly) calibrate(folder);
     const { state, measured } = await measure(recorded, folder, options.nrRounds);
     const comparisons = recorded.map(
       (program, i): Comparison => ({
         program,
         measured: measured[i],
-        predicted: options.measuresOnly ? null : predict(program, folder),
+        predicted: options.measuresOnly ? null : predict(program, folder, measured[i]),
       }),
     );
     process.stdout.write(`${accuracyTable(comparisons)}\n`);
@@ -68,7 +71,7 @@ function optionsFrom(args: readonly string[]): Options {
   const after = (flag: string) => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined);
   const keep = after("--keep");
   return {
-    nrRounds: Number(after("--rounds") ?? 9),
+    nrRounds: Number(after("--rounds") ?? 25),
     only: after("--only") ?? "",
     keep: keep === undefined ? null : resolve(keep),
     measuresOnly: args.includes("--measure-only"),
@@ -81,14 +84,42 @@ async function measure(
   folder: string,
   nrRounds: number,
 ): Promise<{ state: string; measured: MeasuredPair[] }> {
-  return withKnobs(() => {
-    const measured: MeasuredPair[] = [];
-    for (const program of programs) {
-      note(`measuring ${program.name}: ${nrRounds} times without and with huge pages`);
+  const measured: MeasuredPair[] = [];
+  let state = "";
+  for (const program of programs) {
+    note(`measuring ${program.name}: ${nrRounds} times without and with huge pages`);
+    await withKnobs(() => {
       measured.push(measurePairs(program, folder, nrRounds));
-    }
-    return { state: thpState(), measured };
+      state = thpState();
+    });
+  }
+  return { state, measured };
+}
+
+/** This host's costs as they are now, measured like the programs: its speed changes within minutes. */
+function calibrate(folder: string): void {
+  note("calibrating");
+  const run = spawnSync(process.execPath, [hugelab(), "calibrate", "--json", "--no-store"], {
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+    stdio: ["ignore", "pipe", "inherit"],
   });
+  if (run.status !== 0) throw new Error(`calibrating ended with ${run.status}`);
+  writeFileSync(costsOf(folder), run.stdout);
+}
+
+function costsOf(folder: string): string {
+  return join(folder, "costs.json");
+}
+
+/** The calibrated table with the layout of memory that the program's own runs met: it changes with what ran before. */
+function costsFor(folder: string, { framesTogether }: MeasuredPair): string {
+  const path = join(folder, "costs-now.json");
+  const { costs } = JSON.parse(readFileSync(costsOf(folder), "utf8")) as { costs: CostTableJson };
+  const together = framesTogether > 0 ? frameRunFigure(framesTogether, "before the runs") : {};
+  const hardware = { ...costs.hardware, ...together };
+  writeFileSync(path, JSON.stringify({ ...costs, hardware }));
+  return path;
 }
 
 /** Records a program unless its recording is already there; false if that failed, and the others go on. */
@@ -113,23 +144,28 @@ function record(program: AccuracyProgram, folder: string): boolean {
 /** Peak RSS depends on where mappings happen to lie; so does the kernel's. The median of these layouts is predicted. */
 const SEEDS = [1, 2, 3, 4, 5];
 
-function predict(program: AccuracyProgram, folder: string): Predicted {
+function predict(program: AccuracyProgram, folder: string, measured: MeasuredPair): Predicted {
   note(`predicting ${program.name}`);
-  const results = SEEDS.map((seed) => compare(traceOf(program, folder), seed));
+  const costs = costsFor(folder, measured);
+  const results = SEEDS.map((seed) => compare(traceOf(program, folder), costs, seed));
   const rss = (name: string) =>
     median(results.map((result) => settingNamed(result, name).memory.peakRssBytes));
   const ratios = results.map(ratioOf).filter((ratio) => ratio !== null);
   const first = results[0];
+  const change = (isWanted: (part: string) => boolean) =>
+    median(results.map((result) => changeOf(result, isWanted)));
   return {
-    costs: first.machine.costs,
+    costs: `measured just before, ${first.machine.translation}, ${first.machine.geometry}`,
+    walksChangeMs: change((part) => part === WALKS),
+    kernelChangeMs: change((part) => part !== WALKS),
     never: { peakRssBytes: rss("never"), faults: settingNamed(first, "never").faults.total },
     always: { peakRssBytes: rss("always"), faults: settingNamed(first, "always").faults.total },
     ratio: ratios.length === 0 ? null : median(ratios),
   };
 }
 
-function compare(trace: string, seed: number): ComparisonResult {
-  const settings = ["--setting", "never", "--setting", "always"];
+function compare(trace: string, costs: string, seed: number): ComparisonResult {
+  const settings = ["--setting", "never", "--setting", "always", "--costs", costs];
   const args = ["compare", trace, ...settings, "--seed", String(seed), "--json"];
   const run = spawnSync(process.execPath, [hugelab(), ...args], {
     encoding: "utf8",
@@ -138,6 +174,18 @@ function compare(trace: string, seed: number): ComparisonResult {
   });
   if (run.status !== 0) throw new Error(`comparing ${trace} ended with ${run.status}`);
   return JSON.parse(run.stdout) as ComparisonResult;
+}
+
+/** The one part of a prediction that is not the kernel's time. */
+const WALKS = "page walks";
+
+/** Predicted time of the wanted parts, THP always less THP off. */
+function changeOf(result: ComparisonResult, isWanted: (part: string) => boolean): number {
+  const sum = (name: string) =>
+    settingNamed(result, name)
+      .time.parts.filter((part) => isWanted(part.name))
+      .reduce((ms, part) => ms + part.ms, 0);
+  return sum("always") - sum("never");
 }
 
 function settingNamed(result: ComparisonResult, name: string): SettingResult {

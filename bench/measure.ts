@@ -2,6 +2,8 @@
  * The measuring half of `npm run accuracy`: real programs with THP off and always, in turn, on the running kernel.
  *
  * Entry: withKnobs (THP always for as long as the work runs, put back in any case), measurePairs.
+ * Method: native/livebench/launch.c runs a program apart from the host's other work; the machine's knobs are locked against
+ *        others of ours for one program at a time.
  * Units: milliseconds and bytes; medians over the rounds. A ratio is the median of the rounds' own ratios, so that a slow
  *        drift of the host cancels out.
  */
@@ -9,6 +11,8 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { nativeProgram } from "../src/cli/native-build.ts";
 import { NotPossibleHere } from "../src/cli/not-possible.ts";
 import type { AccuracyProgram } from "./programs.ts";
@@ -24,6 +28,10 @@ interface Run {
   readonly minorFaults: number;
   readonly majorFaults: number;
   readonly peakRssBytes: number;
+  /** 1 if it ran with real-time priority. */
+  readonly realTime: number;
+  /** Of new 4K pages before the run, neighbours in one aligned group of eight frames; 0 if not known. */
+  readonly framesTogether: number;
   /** Exit status, or 256 + signal. */
   readonly status: number;
 }
@@ -33,6 +41,7 @@ export interface Measured {
   readonly wallMs: number;
   /** User and system time of the program and its children. */
   readonly cpuMs: number;
+  readonly userMs: number;
   readonly systemMs: number;
   readonly minorFaults: number;
   readonly peakRssBytes: number;
@@ -47,15 +56,26 @@ export interface MeasuredPair {
   /** Time with THP always through time with THP off; CPU time and wall time. */
   readonly cpuRatio: number;
   readonly wallRatio: number;
-  /** Half the distance of the rounds' CPU ratios' quartiles. */
-  readonly cpuRatioSpread: number;
+  /** Half of the 95 % interval of the median CPU ratio, by the order of the rounds' ratios. */
+  readonly cpuRatioError: number;
+  /** Medians of the rounds' differences, THP always less THP off. The kernel splits the two by its ticks. */
+  readonly userChangeMs: number;
+  readonly systemChangeMs: number;
+  readonly isRealTime: boolean;
+  /** Median over the runs with THP off, and their range. */
+  readonly framesTogether: number;
+  readonly framesTogetherRange: readonly [number, number];
 }
+
+const LOCK_WAIT_S = 900;
 
 /** Runs `work` while THP is always on and khugepaged rests; both are put back, also if this process is killed. */
 export async function withKnobs<T>(work: () => T | Promise<T>): Promise<T> {
+  const lock = join(tmpdir(), "hugelab-kernel.lock");
+  const knobs = [`${THP}/enabled=always`, `${THP}/khugepaged/scan_sleep_millisecs=3600000`];
   const keeper = spawn(
-    nativeProgram("livebench/keep-knobs.c"),
-    [`${THP}/enabled=always`, `${THP}/khugepaged/scan_sleep_millisecs=3600000`],
+    "flock",
+    ["--wait", String(LOCK_WAIT_S), lock, nativeProgram("livebench/keep-knobs.c"), ...knobs],
     { stdio: ["pipe", "pipe", "pipe"] },
   );
   const ended = once(keeper, "exit");
@@ -104,7 +124,12 @@ export function measurePairs(
     always: mediansOf(always),
     cpuRatio: median(cpuRatios),
     wallRatio: median(never.map((run, i) => always[i].wallMs / run.wallMs)),
-    cpuRatioSpread: halfQuartileDistance(cpuRatios),
+    cpuRatioError: errorOfMedian(cpuRatios),
+    userChangeMs: median(never.map((run, i) => always[i].userMs - run.userMs)),
+    systemChangeMs: median(never.map((run, i) => always[i].systemMs - run.systemMs)),
+    framesTogether: median(never.map((run) => run.framesTogether)),
+    framesTogetherRange: rangeOf(never.map((run) => run.framesTogether)),
+    isRealTime: [...never, ...always].every((run) => run.realTime === 1),
   };
 }
 
@@ -133,18 +158,22 @@ function mediansOf(runs: readonly Run[]): Measured {
   return {
     wallMs: of((run) => run.wallMs),
     cpuMs: of(cpuMs),
+    userMs: of((run) => run.userMs),
     systemMs: of((run) => run.systemMs),
     minorFaults: of((run) => run.minorFaults),
     peakRssBytes: of((run) => run.peakRssBytes),
-    peakRssRange: [
-      Math.min(...runs.map((run) => run.peakRssBytes)),
-      Math.max(...runs.map((run) => run.peakRssBytes)),
-    ],
+    peakRssRange: rangeOf(runs.map((run) => run.peakRssBytes)),
   };
 }
 
-function halfQuartileDistance(values: readonly number[]): number {
+function rangeOf(values: readonly number[]): readonly [number, number] {
+  return [Math.min(...values), Math.max(...values)];
+}
+
+/** The true median lies between these two of the sorted values with 95 %, however they are distributed. */
+function errorOfMedian(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))];
-  return (at(0.75) - at(0.25)) / 2;
+  const reach = 0.98 * Math.sqrt(sorted.length);
+  const first = Math.max(0, Math.floor(sorted.length / 2 - reach));
+  return (sorted[sorted.length - 1 - first] - sorted[first]) / 2;
 }

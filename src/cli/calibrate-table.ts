@@ -1,13 +1,15 @@
 /**
  * From what native/calibrate measured to the cost table that the model prices with.
  *
- * Entry: parseMeasurements (the helper's JSON), costsFrom (measurements to a cost table).
+ * Entry: parseMeasurements (the helper's JSON), costsFrom (measurements to a cost table). What it says of the translation
+ *        hardware comes from calibrate-hardware.ts.
  * Owns:  nothing; pure functions.
  * Units: nanoseconds. A figure that could not be measured is left out and comes from the built-in base table.
  */
 
 import { AssertionFailure } from "../base/assert.ts";
 import type { CostFigure, CostName, CostTableJson, LatencyName } from "../hw/cost-model.ts";
+import { hardwareFrom, l2TlbHitFrom, l3LatencyFrom } from "./calibrate-hardware.ts";
 
 /** One measured quantity; p10, median and p90 over `n` samples. */
 export interface Measurement {
@@ -53,8 +55,11 @@ export function costsFrom(found: Measurements, host: HostName, base: string): Co
     figures.cycle = { ns: 1 / clock.median, source };
   }
 
+  put(figures, "l2TlbHit", l2TlbHitFrom(measured));
+
   const latencies: Partial<Record<LatencyName, CostFigure>> = {};
   for (const [name, formula] of LATENCY_FORMULAS) put(latencies, name, evaluate(formula, measured));
+  put(latencies, "l3Ns", l3LatencyFrom(measured));
   return {
     schema: "hugelab.costs",
     version: 1,
@@ -63,6 +68,7 @@ export function costsFrom(found: Measurements, host: HostName, base: string): Co
     base,
     figures,
     latencies,
+    hardware: hardwareFrom(measured, host.isVirtual),
   };
 }
 

@@ -77,7 +77,7 @@ function calibrate(options: CalibrateOptions): void {
     return;
   }
   const table = parseCostTable(costs, COST_TABLES);
-  process.stdout.write(`${tableText(table)}\n${accessText(found)}`);
+  process.stdout.write(`${tableText(table)}\n${accessText(found)}${walkText(found)}`);
   for (const { name, why } of found.skipped)
     process.stderr.write(`not measured: ${name}: ${why}\n`);
   if (stored) process.stderr.write(`kept for compare in ${stored}\n`);
@@ -137,6 +137,34 @@ function tableText(table: CostTable): string {
   lines.push("latencies");
   for (const [name, figure] of Object.entries(table.latencies)) {
     lines.push(`  ${name.padEnd(16)}${short(figure.ns).padStart(9)}   ${figure.source}`);
+  }
+  lines.push("translation");
+  for (const [name, { value, source }] of Object.entries(table.hardware)) {
+    lines.push(`  ${name.padEnd(16)}${Number(value.toPrecision(3))}`.padEnd(27) + `   ${source}`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** Pages of the table of page walks. */
+const WALK_COUNTS = [32, 256, 1024, 4096, 8192, 16384];
+
+/** Time per read of one line a page, by pages read: translation and little else. */
+function walkText(found: Measurements): string {
+  const medians = new Map(found.measurements.map((m) => [m.name, m.median]));
+  const lines = [
+    "ns per read of one line a page (scattered 4K pages, 4K pages, 2M pages) by pages read",
+  ];
+  const counts = WALK_COUNTS.map((nr) => String(nr).padStart(22)).join("");
+  lines.push(`  ${"".padEnd(18)}${counts}`);
+  for (const [key, title] of [
+    ["walk_chain", "a chain of reads"],
+    ["walk_free", "free reads"],
+  ]) {
+    const cells = WALK_COUNTS.map((nr) => {
+      const kinds = ["scattered", "4k", "2m"].map((kind) => medians.get(`${key}_${kind}_${nr}`));
+      return ` ${kinds.map((ns) => (ns?.toFixed(1) ?? "-").padStart(7)).join("")}`;
+    });
+    lines.push(`  ${title.padEnd(18)}${cells.join("")}`);
   }
   return `${lines.join("\n")}\n`;
 }

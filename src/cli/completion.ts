@@ -67,7 +67,7 @@ export function completedCommands(program: Command): readonly CompletedCommand[]
     "--profile": listed("profiles"),
     "--geometry": listed("geometries"),
     "--costs": listed("costs").map((name) => `builtin:${name}`),
-    "--translation": ["native", "nested"],
+    "--translation": ["auto", "native", "nested"],
     "--format": ["table", "md", "html", "json", "ndjson"],
     "--color": ["auto", "always", "never"],
   };

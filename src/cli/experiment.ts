@@ -10,7 +10,7 @@ import { quote } from "../base/units.ts";
 import { UsageError } from "../base/usage-error.ts";
 import type { CostTable } from "../hw/cost-model.ts";
 import type { Geometry } from "../hw/geometry.ts";
-import { GEOMETRIES, geometryForCpu } from "../hw/presets.ts";
+import { GEOMETRIES, type GeometryChoice, geometryForCpu, nestedMode } from "../hw/presets.ts";
 import type { TranslationMode } from "../hw/translate.ts";
 import type { COST_ERROR } from "../lab/comparison.ts";
 import type { MachineOptions, Translation } from "../lab/machine-options.ts";
@@ -44,13 +44,13 @@ export function experimentFor(resolved: ResolvedMachine): Experiment {
     nrCpus: resolved.nrCpus.value,
     profile: resolved.profile.value,
     geometry: chosen.geometry.name,
-    translation: resolved.translation.value,
+    translation: translationFor(resolved.translation.value, chosen.mode, costs.table),
     seed: resolved.seed.value,
   };
   return {
     machine,
     geometry: chosen.geometry,
-    mode: modeOf(machine.translation),
+    mode: modeOf(machine.translation, costs.table),
     costs: costs.table,
     // A file is taken for what the user measured.
     costQuality: costs.origin.startsWith("built in") ? "builtIn" : "measured",
@@ -84,9 +84,11 @@ export function describeMachine(
   ];
 }
 
-function chooseGeometry(name: string): { geometry: Geometry; because: string } {
+/** A geometry that was asked for is that of bare metal. */
+function chooseGeometry(name: string): GeometryChoice {
   if (name !== "auto") {
-    return { geometry: GEOMETRIES.find((g) => g.name === name)!, because: "as asked" };
+    const geometry = GEOMETRIES.find((g) => g.name === name)!;
+    return { geometry, mode: { kind: "native" }, because: "as asked" };
   }
   try {
     return geometryForCpu(readFileSync("/proc/cpuinfo", "utf8"));
@@ -95,17 +97,33 @@ function chooseGeometry(name: string): { geometry: Geometry; because: string } {
   }
 }
 
+/** What "auto" stands for: the CPU says whether there is a second dimension, `calibrate` by which pages. */
+function translationFor(asked: Translation, ofCpu: TranslationMode, costs: CostTable): Translation {
+  if (asked !== "auto") return asked;
+  if (ofCpu.kind === "native") return "native";
+  const measured = costs.hardware.hostPageBytes?.value;
+  return HOST_PAGES.find(([, bytes]) => bytes === measured)?.[0] ?? `nested:${ofCpu.hostPage}`;
+}
+
+const HOST_PAGES = [
+  ["nested:4k", 2 ** 12],
+  ["nested:2m", 2 ** 21],
+  ["nested:1g", 2 ** 30],
+] as const;
+
 /** "nested" without a size is a host that maps its guest with 4K pages, the costliest case. */
-function modeOf(translation: Translation): TranslationMode {
+function modeOf(translation: Translation, costs: CostTable): TranslationMode {
+  const runPages = costs.hardware.frameRunPages?.value;
   switch (translation) {
+    case "auto":
     case "native":
       return { kind: "native" };
     case "nested":
     case "nested:4k":
-      return { kind: "nested", hostPage: "4k" };
+      return nestedMode("4k", runPages);
     case "nested:2m":
-      return { kind: "nested", hostPage: "2m" };
+      return nestedMode("2m", runPages);
     case "nested:1g":
-      return { kind: "nested", hostPage: "1g" };
+      return nestedMode("1g", runPages);
   }
 }

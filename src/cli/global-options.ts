@@ -18,7 +18,10 @@ export function addMachineOptions(command: Command): Command {
     .option("--cpus <n>", "CPUs of the machine")
     .option("--profile <name>", "kernel whose behaviour is simulated: see `list profiles`")
     .option("--geometry <name>", "TLB geometry: see `list geometries`; default: this CPU's")
-    .option("--translation <how>", "native, nested, nested:4k, nested:2m or nested:1g")
+    .option(
+      "--translation <how>",
+      "auto (this CPU's), native, nested, nested:4k, nested:2m or nested:1g",
+    )
     .option("--costs <table>", "file of `calibrate --json` or builtin:NAME")
     .option("--seed <n>", "seed of everything random");
 }

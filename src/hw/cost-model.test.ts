@@ -149,6 +149,16 @@ test.each([
   ["figures.faultAnon.source", { ...valid, figures: { faultAnon: { ns: 1 } } }],
   ["figures.faultAnon", { ...valid, base: undefined }],
   ["latencies", { ...valid, latencies: { l9Ns: { ns: 1, source: "s" } } }],
+  ["hardware", { ...valid, hardware: { pageBytes: { value: 1, source: "s" } } }],
+  [
+    "hardware.walkOverlap.value",
+    { ...valid, hardware: { walkOverlap: { value: 2, source: "s" } } },
+  ],
+  [
+    "hardware.frameRunPages.value",
+    { ...valid, hardware: { frameRunPages: { value: 3, source: "s" } } },
+  ],
+  ["hardware.hostPageBytes.source", { ...valid, hardware: { hostPageBytes: { value: 4096 } } }],
   ["latencies.l3Ns.ns", { ...valid, latencies: { l3Ns: { ns: 1e12, source: "s" } } }],
   ["cost table", { ...valid, extra: 1 }],
 ])("a mistake in %s is refused there", (where, json) => {

@@ -141,6 +141,28 @@ export const COST = Object.fromEntries(COST_NAMES.map((name, i) => [name, i])) a
 export const LATENCY_NAMES = ["l1Ns", "l2Ns", "l3Ns", "memoryNs"] as const;
 export type LatencyName = (typeof LATENCY_NAMES)[number];
 
+/**
+ * What was measured of a host's translation hardware and, where it is measured, replaces a parameter of the geometry or a
+ * guess (docs/hardware-model.md). All optional.
+ */
+export const HARDWARE_NAMES = [
+  /** Size of the pages that the hypervisor maps a guest's memory with. */
+  "hostPageBytes",
+  /** What one program gets of the last cache: neighbours hold the rest. */
+  "lastLevelBytes",
+  /** Pages that lie together in guest-physical memory when a program faults 4K pages in order. A power of two, 1 to 512. */
+  "frameRunPages",
+  /** Share (0..1) of a walk hidden behind other work. */
+  "walkOverlap",
+] as const;
+export type HardwareName = (typeof HARDWARE_NAMES)[number];
+
+/** A number in the unit of its name, and where it comes from. */
+export interface HardwareFigure {
+  readonly value: number;
+  readonly source: string;
+}
+
 /** A number and where it comes from. */
 export interface CostFigure {
   readonly ns: number;
@@ -158,6 +180,8 @@ export interface CostTable {
   readonly figures: Readonly<Record<CostName, CostFigure>>;
   /** Dependent-load latencies of the data caches and memory, where they were measured. */
   readonly latencies: Readonly<Partial<Record<LatencyName, CostFigure>>>;
+  /** What was measured of the translation hardware; nothing in a built-in table. */
+  readonly hardware: Readonly<Partial<Record<HardwareName, HardwareFigure>>>;
 }
 
 /** What `calibrate` writes: figures it could not measure are left out and come from the table named in `base`. */
@@ -170,6 +194,7 @@ export interface CostTableJson {
   readonly base?: string;
   readonly figures: Readonly<Partial<Record<CostName, CostFigure>>>;
   readonly latencies?: Readonly<Partial<Record<LatencyName, CostFigure>>>;
+  readonly hardware?: CostTable["hardware"];
 }
 
 /** A figure above this is a unit mistaken: one event cannot take a minute. */
@@ -197,10 +222,20 @@ export function parseCostTable(json: unknown, builtIn: readonly CostTable[]): Co
     description,
     figures,
     latencies: parseLatencies(top.latencies, base),
+    hardware: parseHardware(top.hardware),
   };
 }
 
-const TOP_FIELDS = ["schema", "version", "name", "description", "base", "figures", "latencies"];
+const TOP_FIELDS = [
+  "schema",
+  "version",
+  "name",
+  "description",
+  "base",
+  "figures",
+  "latencies",
+  "hardware",
+];
 
 function baseTable(base: unknown, builtIn: readonly CostTable[]): CostTable | null {
   if (base === undefined) return null;
@@ -226,6 +261,41 @@ function parseLatencies(json: unknown, base: CostTable | null): CostTable["laten
   }
   return latencies;
 }
+
+function parseHardware(json: unknown): CostTable["hardware"] {
+  const given = json === undefined ? {} : recordAt("hardware", json);
+  refuseUnknown("hardware", given, HARDWARE_NAMES);
+  const hardware: Partial<Record<HardwareName, HardwareFigure>> = {};
+  for (const name of HARDWARE_NAMES) {
+    if (given[name] === undefined) continue;
+    const where = `hardware.${name}`;
+    const figure = recordAt(where, given[name]);
+    refuseUnknown(where, figure, ["value", "source"]);
+    const { wanted, allows } = HARDWARE_RANGES[name];
+    const { value } = figure;
+    if (typeof value !== "number" || !allows(value)) throw wrong(`${where}.value`, value, wanted);
+    hardware[name] = { value, source: textAt(`${where}.source`, figure.source) };
+  }
+  return hardware;
+}
+
+const HARDWARE_RANGES: Readonly<
+  Record<HardwareName, { readonly wanted: string; readonly allows: (value: number) => boolean }>
+> = {
+  hostPageBytes: {
+    wanted: "4096, 2097152 or 1073741824",
+    allows: (value) => [2 ** 12, 2 ** 21, 2 ** 30].includes(value),
+  },
+  lastLevelBytes: {
+    wanted: "bytes, 64 KiB to 4 GiB",
+    allows: (value) => value >= 2 ** 16 && value <= 2 ** 32,
+  },
+  frameRunPages: {
+    wanted: "a power of two, 1 to 512",
+    allows: (value) => value >= 1 && value <= 512 && Number.isInteger(Math.log2(value)),
+  },
+  walkOverlap: { wanted: "a share, 0 to 1", allows: (value) => value >= 0 && value <= 1 },
+};
 
 function inherited(base: CostTable, figure: CostFigure): CostFigure {
   return { ns: figure.ns, source: `${base.name}: ${figure.source}` };

@@ -87,6 +87,7 @@ const ZEN4_VM: CostTable = {
   latencies: {
     memoryNs: ns(150, "PHYS-208, 2M pages, 64-128 MB; the neighbours share the cache"),
   },
+  hardware: {},
 };
 
 /** A bare-metal server: what is not given here is the virtual machine's figure without its second dimension. */
@@ -113,6 +114,7 @@ const GENERIC: CostTable = {
     COST_NAMES.map((name) => [name, GENERIC_FIGURES[name] ?? withoutNesting(ZEN4_FIGURES[name])]),
   ) as Record<CostName, CostFigure>,
   latencies: {},
+  hardware: {},
 };
 
 function withoutNesting(figure: CostFigure): CostFigure {

@@ -1,7 +1,7 @@
 /**
  * Sizes and latencies of a core's translation hardware: what a geometry must say, and the pure arithmetic on it.
  *
- * Entry: checkGeometry, withLatencies (measured figures in, PHYS-245), cyclesOf.
+ * Entry: checkGeometry, withMeasured (measured figures in, PHYS-245), exposedCycles.
  * Owns:  nothing; the data is in presets.ts.
  * Units: entries; bytes; core cycles; nanoseconds where the name ends in Ns.
  */
@@ -66,20 +66,32 @@ export function exposedCycles(geometry: Geometry, walkCycles: number): number {
   return walkCycles * (1 - geometry.walkOverlap);
 }
 
-/** The geometry with the latencies that a cost table measured, in cycles of the table's clock. */
-export function withLatencies(geometry: Geometry, costs: CostTable): Geometry {
+/** The geometry with what a cost table measured: latencies in cycles of its clock, the last cache's size, the overlap. */
+export function withMeasured(geometry: Geometry, costs: CostTable): Geometry {
   const cycleNs = costs.figures.cycle.ns;
   const { l1Ns, l2Ns, l3Ns, memoryNs } = costs.latencies;
+  const { lastLevelBytes, walkOverlap } = costs.hardware;
   const measured = [l1Ns, l2Ns, l3Ns].slice(-geometry.caches.length);
+  const last = geometry.caches.length - 1;
   return {
     ...geometry,
     ghz: 1 / cycleNs,
     memoryNs: memoryNs?.ns ?? geometry.memoryNs,
     caches: geometry.caches.map((cache, i) => {
       const figure = measured[i];
-      return figure ? { ...cache, cycles: Math.round(figure.ns / cycleNs) } : cache;
+      const cycles = figure ? Math.round(figure.ns / cycleNs) : cache.cycles;
+      const sizeBytes =
+        lastLevelBytes && i === last ? sizeNear(lastLevelBytes.value, cache) : cache.sizeBytes;
+      return { ...cache, cycles, sizeBytes };
     }),
+    walkOverlap: walkOverlap?.value ?? geometry.walkOverlap,
   };
+}
+
+/** The size nearest to `sizeBytes` that a cache of this one's ways can have. */
+function sizeNear(sizeBytes: number, { nrWays }: CacheShape): number {
+  const nrSets = 2 ** Math.round(Math.log2(sizeBytes / LINE_BYTES / nrWays));
+  return Math.max(64, nrSets) * LINE_BYTES * nrWays;
 }
 
 /** Asserts what the tables of the model rely on: powers of two, shares, caches in order. */

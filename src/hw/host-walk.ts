@@ -7,6 +7,9 @@
  *
  * The host maps all guest memory with pages of one size in tables of its own, which are not simulated: a host table is
  * named by the guest memory it covers, so that its lines can be cached like those of real tables.
+ * On a machine that has run for a while 4K pages come from all over guest memory, a few together: a line of the host's
+ * tables, eight entries, then serves few of them. The simulated machine has just booted and hands out frames in order, so
+ * the frames of 4K pages and of tables are scattered here (smallFrame). A 2M page stays whole.
  * What a guest walk learns becomes visible when it ends. A cold walk thus costs the published 24, 19 or 15 references
  * (PHYS-171) although its five host walks share their upper entries.
  */
@@ -31,6 +34,11 @@ export interface HostWalker {
   readonly tlb: Tlb;
   /** By the level whose entries they hold; [0] and [1] are not used. */
   readonly walkCaches: readonly Tlb[];
+  /** log2 of the 4K pages that lie together, or NOT_SCATTERED. */
+  readonly runShift: number;
+  /** Runs that a window of guest memory holds, less one, and from one run to the next in the order of frames. */
+  readonly runMask: number;
+  readonly runStride: number;
   /** Frames whose host walks were made in this guest walk. Rows: 0..nrPending-1. */
   readonly pending: Uint32Array;
   nrPending: number;
@@ -38,7 +46,23 @@ export interface HostWalker {
   nrReferences: number;
 }
 
-export function createHostWalker(geometry: Geometry, hostPage: HostPage): HostWalker {
+/** Frames of 4K pages are where the machine has them. */
+const NOT_SCATTERED = -1;
+/** log2 of the frames over which 4K pages are scattered: 2 GiB, as 64 MB of them were found to be. */
+const WINDOW_BITS = 19;
+/** Tells scattered frames from the others, so that both never share a line. Frames are below it: 4 TiB. */
+const SCATTERED_BIT = 2 ** 30;
+/** Successive multiples of it, modulo 1, are spread most evenly. */
+const GOLDEN_SHARE = 0.6180339887;
+
+/** `runPages` 4K pages, a power of two, lie together in guest-physical memory; null: all, in the order of their frames. */
+export function createHostWalker(
+  geometry: Geometry,
+  hostPage: HostPage,
+  runPages: number | null = null,
+): HostWalker {
+  const runShift = runPages === null ? NOT_SCATTERED : Math.log2(runPages);
+  const nrRuns = runPages === null ? 1 : 2 ** (WINDOW_BITS - runShift);
   const { pgd, pud, pmd } = geometry.walkCaches;
   const none = createTlb({ nrEntries: 0, nrWays: 0 });
   const nrLevels = HOST_LEVELS[hostPage];
@@ -47,10 +71,24 @@ export function createHostWalker(geometry: Geometry, hostPage: HostPage): HostWa
     pageShift: 9 * (4 - nrLevels),
     tlb: createTlb(geometry.nestedTlb),
     walkCaches: [none, none, createTlb(pmd), createTlb(pud), createTlb(pgd)],
+    runShift,
+    runMask: nrRuns - 1,
+    runStride: Math.round(nrRuns * GOLDEN_SHARE) | 1,
     pending: new Uint32Array(8),
     nrPending: 0,
     nrReferences: 0,
   };
+}
+
+/** Where in guest-physical memory the page of a frame lies that was allocated alone: a 4K page, or a table. */
+export function smallFrame(host: HostWalker, pfn: number): number {
+  const { runShift } = host;
+  if (runShift === NOT_SCATTERED) return pfn;
+  const run = (pfn >>> runShift) & host.runMask;
+  // An odd stride visits every run of the window once: no two frames meet.
+  const scattered = (Math.imul(run, host.runStride) & host.runMask) << runShift;
+  const inWindow = (host.runMask << runShift) | ((1 << runShift) - 1);
+  return (pfn & ~inWindow) | scattered | (pfn & ((1 << runShift) - 1)) | SCATTERED_BIT;
 }
 
 /** Cycles to translate `gpfn`; adds the references made to host.nrReferences. */
@@ -103,8 +141,13 @@ function prefixOf(gpfn: number, level: number): number {
   return gpfn >>> (9 * (level - 1));
 }
 
-/** A number for the host table that covers `gpfn` at `level`: negative, so that no guest frame has it. */
+/** First number of the host tables of each level: as many before it as the levels below have tables. Rows: levels. */
+const FIRST_HOST_TABLE = [0, 0, 2 ** 22, 2 ** 22 + 2 ** 13, 2 ** 22 + 2 ** 13 + 2 ** 4];
+
+/**
+ * A number for the host table that covers `gpfn` at `level`: negative, so that no guest frame has it; without gaps, so that
+ * tables of neighbouring memory go to different sets of a cache.
+ */
 function hostTableOf(gpfn: number, level: number): number {
-  const covered = level === 4 ? 0 : gpfn >>> (9 * level);
-  return -2 - (covered * 4 + level - 1);
+  return -2 - (FIRST_HOST_TABLE[level] + (level === 4 ? 0 : gpfn >>> (9 * level)));
 }

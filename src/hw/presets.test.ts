@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { UsageError } from "../base/usage-error.ts";
 import { parseCostTable } from "./cost-model.ts";
 import { COST_TABLES } from "./cost-tables.ts";
-import { checkGeometry, type TlbLevel, withLatencies } from "./geometry.ts";
+import { checkGeometry, type TlbLevel, withMeasured } from "./geometry.ts";
 import { GEOMETRIES, geometryByName, geometryForCpu } from "./presets.ts";
 
 const sizes = (level: TlbLevel) =>
@@ -88,7 +88,7 @@ test("a virtual CPU is translated in two dimensions, with less of the shared cac
   const guest = geometryForCpu(`${amd(25, 17)}flags\t\t: fpu vme hypervisor lahf_lm\n`);
 
   expect(bare.mode).toEqual({ kind: "native" });
-  expect(guest.mode).toEqual({ kind: "nested", hostPage: "4k" });
+  expect(guest.mode).toEqual({ kind: "nested", hostPage: "4k", runPages: 4 });
   expect(guest.geometry).toEqual({ ...bare.geometry, tableShare: 0.25 });
   expect(guest.because).toMatch(/virtual machine/);
 });
@@ -113,10 +113,33 @@ test("PHYS-245 latencies that were measured replace those of the geometry, in cy
     COST_TABLES,
   );
 
-  const zen = withLatencies(geometryByName("zen4"), costs);
-  const lake = withLatencies(geometryByName("skylake"), costs);
+  const zen = withMeasured(geometryByName("zen4"), costs);
+  const lake = withMeasured(geometryByName("skylake"), costs);
 
   expect(zen.caches.map((cache) => cache.cycles)).toEqual([14, 50]);
   expect(lake.caches.map((cache) => cache.cycles)).toEqual([4, 14, 50]);
   expect([zen.memoryNs, zen.ghz]).toEqual([120, 2]);
+});
+
+test("PHYS-245 the last cache's size and the overlap that were measured replace those of the geometry", () => {
+  const figure = (value: number) => ({ value, source: "test" });
+  const costs = parseCostTable(
+    {
+      schema: "hugelab.costs",
+      version: 1,
+      name: "here",
+      description: "this host",
+      base: "generic-x86-64",
+      figures: {},
+      hardware: { lastLevelBytes: figure(11_400_000), walkOverlap: figure(0.42) },
+    },
+    COST_TABLES,
+  );
+
+  const zen = withMeasured(geometryByName("zen3"), costs);
+
+  // The nearest size of 16 ways: 8192 sets.
+  expect(zen.caches.map((cache) => cache.sizeBytes)).toEqual([512 * 1024, 8 * 1024 * 1024]);
+  expect(zen.walkOverlap).toBe(0.42);
+  checkGeometry(zen);
 });

@@ -37,7 +37,12 @@ import { clearWalker, createWalker, dropWalkCaches, pagePfn, type Walker, walk }
 /** Bare metal, or a guest whose host maps its memory with pages of one size. */
 export type TranslationMode =
   | { readonly kind: "native" }
-  | { readonly kind: "nested"; readonly hostPage: HostPage };
+  | {
+      readonly kind: "nested";
+      readonly hostPage: HostPage;
+      /** 4K pages that lie together in guest memory, a power of two up to 512; absent: all of them (host-walk.ts). */
+      readonly runPages?: number;
+    };
 
 /** What translate returns: where the translation was found, with HUGE_BIT for a 2M one; a negative number is a fault. */
 export const TRANSLATED = {
@@ -142,6 +147,7 @@ export function createTranslation(
 ): Translation {
   checkGeometry(geometry);
   const hostPage = mode.kind === "nested" ? mode.hostPage : null;
+  const runPages = mode.kind === "nested" ? (mode.runPages ?? null) : null;
   const caches = createTableCaches(geometry, nrCpus);
   const cpus = caches.map((ofCpu): CpuTranslation => {
     const [l1Small, l1Huge] = createLevel(geometry.l1);
@@ -151,7 +157,7 @@ export function createTranslation(
       l1Huge,
       l2Small,
       l2Huge,
-      walker: createWalker(geometry, ofCpu, hostPage, frames),
+      walker: createWalker(geometry, ofCpu, hostPage, frames, runPages),
       keepsHuge: hostPage !== "4k",
       mayHold: new Uint8Array(FILTER_MASK + 1),
       counters: new Float64Array(NR_HW_COUNTERS),

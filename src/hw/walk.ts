@@ -18,6 +18,7 @@ import {
   type HostPage,
   type HostWalker,
   readHost,
+  smallFrame,
 } from "./host-walk.ts";
 import { readLine, type TableCaches } from "./table-cache.ts";
 import {
@@ -69,13 +70,14 @@ export function createWalker(
   caches: TableCaches,
   hostPage: HostPage | null,
   frames: "kept" | "dropped",
+  runPages: number | null = null,
 ): Walker {
   return {
     caches,
     pgdCache: createUpperCache(geometry.walkCaches.pgd),
     pudCache: createUpperCache(geometry.walkCaches.pud),
     pmdCache: createUpperCache(geometry.walkCaches.pmd),
-    host: hostPage === null ? null : createHostWalker(geometry, hostPage),
+    host: hostPage === null ? null : createHostWalker(geometry, hostPage, runPages),
     startCycles: geometry.walkStartCycles,
     readsFrames: hostPage !== null || frames === "kept",
     slot: -1,
@@ -201,7 +203,7 @@ function keepEntry(cache: UpperCache, asid: number, prefix: number): void {
 /** Cycles to read one entry. In a guest the table's own address is guest-physical and must be translated first. */
 function readEntry(w: Walker, tables: PageTables, table: number, index: number): number {
   const pfn = tables.pfn[table];
-  const hostCycles = w.host === null ? 0 : readHost(w.host, w.caches, pfn);
+  const hostCycles = w.host === null ? 0 : readHost(w.host, w.caches, smallFrame(w.host, pfn));
   return hostCycles + readLine(w.caches, pfn, index);
 }
 
@@ -209,7 +211,8 @@ function readEntry(w: Walker, tables: PageTables, table: number, index: number):
 function finishNested(w: Walker, host: HostWalker, pteIndex: number): void {
   w.nrColdReferences *= host.nrLevels + 1;
   if (w.slot >= 0) {
-    w.cycles += readHost(host, w.caches, pagePfn(w, pteIndex));
+    const pfn = pagePfn(w, pteIndex);
+    w.cycles += readHost(host, w.caches, w.lastLevel === 2 ? pfn : smallFrame(host, pfn));
     w.nrColdReferences += host.nrLevels;
   }
   w.nrReferences += host.nrReferences;

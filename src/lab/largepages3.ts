@@ -17,7 +17,7 @@ import {
   createCostEvents,
   pricesOf,
 } from "../hw/cost-model.ts";
-import { type Geometry, withLatencies } from "../hw/geometry.ts";
+import { type Geometry, withMeasured } from "../hw/geometry.ts";
 import {
   countTranslationCosts,
   createTranslation,
@@ -86,7 +86,7 @@ export function predictLargepages3(request: Largepages3Request): PassPrediction[
   assert(image !== null, "no frame for the first process");
   const { mm } = image;
   const start = malloc(m, mm, sizeBytes);
-  const t = createTranslation(withLatencies(request.geometry, costs), 1, { kind: "native" });
+  const t = createTranslation(withMeasured(request.geometry, costs), 1, { kind: "native" });
   return PASSES.map((name) => {
     const stores = name.startsWith("memset") ? STORES_PER_PAGE : 1;
     return pass(m, mm, t, start, sizeBytes, stores, costs);

@@ -18,7 +18,7 @@ test("a machine has at least one CPU", () => {
 test("unknown profiles and translations name the nearest", () => {
   expect(() => parseProfile("linux-6.17", "--profile")).toThrow("did you mean linux-6.18?");
   expect(() => parseTranslation("nestd", "--translation")).toThrow(
-    '--translation: found "nestd", expected native, nested, nested:4k, nested:2m or nested:1g; did you mean nested?',
+    '--translation: found "nestd", expected auto, native, nested, nested:4k, nested:2m or nested:1g; did you mean nested?',
   );
 });
 

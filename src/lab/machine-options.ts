@@ -23,8 +23,15 @@ export interface MachineOptions {
   readonly seed: number;
 }
 
-/** `nested` may name the size of the host's pages. */
-export const TRANSLATIONS = ["native", "nested", "nested:4k", "nested:2m", "nested:1g"] as const;
+/** `auto` is as the CPU of this host says; `nested` may name the size of the host's pages. */
+export const TRANSLATIONS = [
+  "auto",
+  "native",
+  "nested",
+  "nested:4k",
+  "nested:2m",
+  "nested:1g",
+] as const;
 export type Translation = (typeof TRANSLATIONS)[number];
 
 export const MAX_CPUS = 256;
@@ -35,7 +42,7 @@ export const DEFAULT_MACHINE: MachineOptions = {
   nrCpus: 4,
   profile: MACHINE.profile.name,
   geometry: "auto",
-  translation: "native",
+  translation: "auto",
   seed: MACHINE.seed,
 };
 

@@ -12,7 +12,7 @@ import { UsageError } from "../base/usage-error.ts";
 import { FAULT_KINDS } from "../fault/kinds.ts";
 import { knobNames, writeKnob } from "../huge/knobs.ts";
 import { COST, type CostTable, costParts, pricesOf } from "../hw/cost-model.ts";
-import { exposedCycles, type Geometry, withLatencies } from "../hw/geometry.ts";
+import { exposedCycles, type Geometry, withMeasured } from "../hw/geometry.ts";
 import { latencyQuantile } from "../hw/latency-histogram.ts";
 import { createTranslation, HW_COUNTER, type TranslationMode } from "../hw/translate.ts";
 import { createMachine, type Machine } from "../machine/machine.ts";
@@ -82,7 +82,7 @@ export function createReplay(
     seed: options.seed,
   });
   applyKnobs(m, request.setting);
-  const geometry = withLatencies(request.geometry, costs);
+  const geometry = withMeasured(request.geometry, costs);
   const tlb = new ReplayTlb(m, createTranslation(geometry, options.nrCpus, request.mode));
   const replay = new Replay({ machine: m, prices: pricesOf(costs), tlb, nrTicks });
   return {
