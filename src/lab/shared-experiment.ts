@@ -17,7 +17,7 @@ import { sharedResultName } from "../collapse/shared-result.ts";
 import { FAULT } from "../fault/kinds.ts";
 import { writeKnob } from "../huge/knobs.ts";
 import { COST, type CostTable, pricesOf } from "../hw/cost-model.ts";
-import { type Geometry, withLatencies } from "../hw/geometry.ts";
+import { type Geometry, withMeasured } from "../hw/geometry.ts";
 import {
   createTranslation,
   HW_COUNTER,
@@ -149,7 +149,7 @@ export class SharingReplay extends WatchedReplay {
 
   constructor(request: SharingRequest) {
     const m = machineFor(request.machine);
-    const geometry = withLatencies(request.geometry, request.costs);
+    const geometry = withMeasured(request.geometry, request.costs);
     const hw = new ReplayTlb(m, createTranslation(geometry, m.nrCpus, request.mode));
     super({ machine: m, prices: pricesOf(request.costs), tlb: hw });
     this.request = request;
@@ -288,7 +288,7 @@ function memoryOf(m: Machine, { geometry, costs, mode }: SharingRequest): Sharin
     const nr = mapcount[pfn] + (order[pfn] > 0 ? entireMapcount[head] : 0);
     if (nr > 1) sharedPages++;
   }
-  const translation = createTranslation(withLatencies(geometry, costs), 1, mode);
+  const translation = createTranslation(withMeasured(geometry, costs), 1, mode);
   const sums = { rssPages: 0, pmds: 0 };
   for (const mm of m.mms) {
     if (mm === null) continue;
