@@ -18,6 +18,7 @@ import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, faultKindOf, poisonOf } from "
 import { pageTag, readPage, writePage } from "../machine/access.ts";
 import { type CallLock, lockHolder } from "../sched/locks.ts";
 import { canStep as canStepOperation, hold, innermostOf, stepOperation } from "../sched/runner.ts";
+import { CALLER } from "../sched/state.ts";
 import { createTask, taskOf } from "../sched/tasks.ts";
 import { locksOf } from "../syscall/call-locks.ts";
 import { MADV } from "../syscall/madvise.ts";
@@ -118,12 +119,26 @@ function waitsFor(state: ModelState, { script, progress }: ExploredTask): string
       if (missing.some(([region, pte]) => isEntryBusy(m, mm, region, pte))) return "an entry";
       return missing.length === 0 ? null : faultLocks();
     }
+    case "exit":
+      if (isBusyFor(state, mm.id, progress.task)) return "another task of the process";
+      return lockText(state, progress.task, locksWanted(state, mm, action));
     default:
       if (populates(action) && "span" in action)
         for (const [region, pte] of pagesOf(state, action.span))
           if (isEntryBusy(m, mm, region, pte)) return "an entry";
       return lockText(state, progress.task, locksWanted(state, mm, action));
   }
+}
+
+/** A process ends only after its threads: true if another of its tasks is in the middle of something. */
+function isBusyFor({ m }: ModelState, mmId: number, task: number): boolean {
+  return m.sched.operations.some(
+    (op) =>
+      op.task !== task &&
+      op.task !== CALLER &&
+      op.phase !== m.phaseTables[op.table].first &&
+      taskOf(m, op.task).mmId === mmId,
+  );
 }
 
 /** Calls that fault pages in, and so wait for their migration. */

@@ -127,9 +127,11 @@ export class ScenarioWorld implements World<Checkpoint> {
     try {
       this.lastStep = takeStep(this.state, one, this.wantsText);
     } catch (error) {
-      if (error instanceof CannotDo && error.line === 0) throw new CannotDo(line, error.message);
-      if (!(error instanceof AssertionFailure)) throw error;
-      this.find("assertion", line, error.message, schedule);
+      if (error instanceof CannotDo)
+        throw error.line === 0 ? new CannotDo(line, error.message) : error;
+      // A defect of the engine, asserted or not: the schedule is worth more than the place where it was noticed.
+      const text = error instanceof AssertionFailure ? error.message : String(error);
+      this.find("assertion", line, text, schedule);
       return false;
     }
     return this.check === "end" || this.isWhole(line, schedule);

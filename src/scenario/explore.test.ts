@@ -167,6 +167,16 @@ never trace collapse status=page_locked if S -> EFAULT
   expect(ends.some(({ lines }) => lines.get("trace")!.includes("swapin"))).toBe(true);
 });
 
+test("a process ends before its task begins or after it is done, never in the middle of a fault", () => {
+  const { explored: found, outcomes: ends } = explored(
+    "map R 1hp\nfork C\ntask A: C: write R[3]\ntask E: C: exit\n",
+    { merge: "runs", check: "every" },
+  );
+  // Before the fault, between the fault and the access, after the access.
+  expect(found.nrExecuted).toBe(3);
+  expect(ends.map(({ results }) => results)).toContainEqual([[], ["0"]]);
+});
+
 test("a file with tasks runs them one after the other where it is run, and holds what is always so", () => {
   const text = `${TWO_FAULTS}always R[9] huge\nalways R[3] huge if C -> EINVAL\nnever R[4] zero\n`;
   const result = runScenario(scenario(text), createModelBackend());
