@@ -71,7 +71,7 @@ for (const [name, text] of Object.entries({ FAULT_AND_ZAP, SPLIT })) {
     expect(merged.explored.nrCovered).toBe(plain.explored.nrExecuted);
     expect(merged.explored.nrExecuted).toBeLessThan(plain.explored.nrExecuted / 2);
     expect([merged.findings, plain.findings]).toEqual([[], []]);
-  });
+  }, 90_000);
 
   test(`every witness, replayed, ends as it says: ${name}`, () => {
     const merged = explored(text);
@@ -83,7 +83,7 @@ for (const [name, text] of Object.entries({ FAULT_AND_ZAP, SPLIT })) {
         [results, [...lines]],
       ]);
     }
-  });
+  }, 60_000);
 }
 
 test("drawn orders end as some of all orders do, and the same seed draws the same", () => {
