@@ -298,10 +298,13 @@ function someBoundaries(nr: number): number[] {
   return [...new Set(spread)];
 }
 
+/** Calls that wait for whoever has the address space locked: they let it go on, and cannot be made while it is held. */
+const NEEDS_ALL = /^(fork|munmap|mprotect|mlock|a move)/;
+
 /** What may run beside it: a thread that faults keeps its process from ending; a child that must wait cannot be asked again. */
 function mayRun(what: string, name: string, control: "held" | "free"): boolean {
-  if (what.includes("parent exits")) return !(name in SWAP_IN);
-  return !what.includes("child writes") || control === "free";
+  if (what.includes("parent exits") && name in SWAP_IN) return false;
+  return control === "free" || !NEEDS_ALL.test(what);
 }
 
 describe("whatever others do between two phases, nothing is lost", () => {
