@@ -568,3 +568,10 @@ test("COLL-344 the old page table is in use until its last entry was read, and i
   expect(finish(scene)).toBe("succeeded");
   expect([tables.nrUsed[pteTable], tables.depositHead[pmdSlot >>> 9]]).toEqual([0, pteTable]);
 });
+
+test("COLL-120 COLL-358 no lock is held while the huge page is allocated, nor until the region is looked at again", () => {
+  for (const phase of ["allocate", "revalidate", "lock"]) {
+    const { t } = heldAt(phase);
+    expect([phase, t.m.sched.locks]).toEqual([phase, []]);
+  }
+});
