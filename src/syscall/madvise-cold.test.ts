@@ -49,6 +49,16 @@ test("ANON-266 a folio mapped by 512 PTEs in range is treated as one, without a 
   expect(m.states(range)).toBe("large*512");
 });
 
+test("ANON-268 pages that MADV_PAGEOUT cannot swap out stay young", () => {
+  const m = machine();
+  const range = filledHuge(m);
+  expect(m.madvise(range, "PAGEOUT")).toBe(0);
+  expect(m.states(range)).toBe("small*512");
+  expect(m.smaps(range).Referenced).toBe(2048);
+  expect(m.madvise(part(range, 0, 8), "PAGEOUT")).toBe(0);
+  expect(m.smaps(range).Referenced).toBe(2048);
+});
+
 test("ANON-266 swapped pages and swap slots are left alone", () => {
   const m = machine();
   m.swapon({ pages: 1024 });

@@ -2,8 +2,8 @@
  * MADV_COLD and MADV_PAGEOUT: memory that will not be needed for a while, or not at all soon.
  *
  * Entry: ageRegion, for the walk of advise-phases.ts; refuseCold.
- * Rules: ANON-087, 238, 253, 263, 266..268; PHYS-104, 105. Both walk alike: entries become old; folios that another process
- *        maps too are left alone; one that the range covers only partly is split first. COLD then moves folios to the
+ * Rules: ANON-087, 238, 253, 263, 266..268; PHYS-104, 105. Both walk alike: folios that another process maps too are left
+ *        alone; one that the range covers only partly is split first. COLD then makes entries old and moves folios to the
  *        inactive list, PAGEOUT isolates them and has them reclaimed, region by region. Pages of files are left alone.
  */
 
@@ -39,7 +39,7 @@ export function ageRegion(
   const head = m.tables.payload[slot];
   if (isMaybeMappedShared(m, head)) return REGION_DONE; // ANON-263
   if (last - first < PTES_PER_REGION) return askForSplit(walk, head, first, last - first);
-  m.tables.flags[slot] = entry & ~ENTRY.YOUNG;
+  if (walk.advice === "cold") m.tables.flags[slot] = entry & ~ENTRY.YOUNG; // ANON-268
   decide(m, walk, head);
   return REGION_DONE;
 }
@@ -71,7 +71,7 @@ function agePtes(
     }
     i += nr;
     if (folioMapcount(m, head) !== nr) continue; // mapped elsewhere too
-    for (let k = slot; k < slot + nr; k++) flags[k] &= ~ENTRY.YOUNG;
+    if (walk.advice === "cold") for (let k = slot; k < slot + nr; k++) flags[k] &= ~ENTRY.YOUNG;
     decide(m, walk, head);
   }
   return REGION_DONE;
