@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { PAGE_SIZE } from "../base/address.ts";
-import { machine, part } from "../machine/test-kit.ts";
+import { type Kit, machine, part, type Range } from "../machine/test-kit.ts";
 import { PG } from "../phys/frame-table.ts";
 import { MAP, PROT, sysMmap } from "../syscall/mmap.ts";
 
@@ -264,6 +264,31 @@ test("ANON-071 populating 2 MiB and a page for reading maps two huge zero PMDs",
     "YOUNG HUGE SPECIAL",
   ]);
 });
+
+test("ANON-071 each look at a page mapped by a PTE counts: referenced, active, active and referenced", () => {
+  const t = machine({ enabled: "never" });
+  const range = t.map({ pages: 4 });
+  const seen: string[] = [];
+  for (let i = 0; i < 4; i++) {
+    t.madvise(range, "POPULATE_WRITE");
+    seen.push(flagsOf(t, range));
+  }
+  expect(seen).toEqual(["R", "A", "RA", "RA"]);
+  const zeroes = t.map({ pages: 4 });
+  t.madvise(zeroes, "POPULATE_READ");
+  expect(t.states(zeroes)).toBe("zero*4");
+
+  const t2 = machine({ enabled: "always" });
+  const huge = t2.mapHuge();
+  t2.madvise(huge, "POPULATE_WRITE");
+  t2.madvise(huge, "POPULATE_WRITE");
+  expect(flagsOf(t2, huge)).toBe("");
+});
+
+function flagsOf(t: Kit, range: Range): string {
+  const flags = t.m.frames.flags[t.folio(range)];
+  return `${(flags & PG.REFERENCED) !== 0 ? "R" : ""}${(flags & PG.ACTIVE) !== 0 ? "A" : ""}`;
+}
 
 test("ANON-071 MAP_POPULATE uses the same path", () => {
   const t = machine({ enabled: "always" });

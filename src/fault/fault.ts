@@ -18,6 +18,7 @@ import type { Mm } from "../mm/state.ts";
 import { ensurePmdSlot, ensurePteTable } from "../mm/table-alloc.ts";
 import { findVma, VM, VM_ACCESS, type Vma } from "../mm/vma.ts";
 import { headOf, PG } from "../phys/frame-table.ts";
+import { lruMarkAccessed } from "../phys/lru.ts";
 import { isLockTaken } from "../sched/locks.ts";
 import { letOthersRun, waitForLock } from "../sched/runner.ts";
 import { FALLBACK, faultAnonHuge, faultAnonPte, mayFaultHuge } from "./anon.ts";
@@ -237,9 +238,22 @@ export function populatePages(
     } else if (access === "write") {
       dirtyMapped(m, mm, region, pteIndex);
     }
-    addr = isHugeMapped(m, mm, region) ? (region + 1) * HUGE_SIZE : addr + 4096;
+    if (isHugeMapped(m, mm, region)) {
+      addr = (region + 1) * HUGE_SIZE;
+    } else {
+      markAccessed(m, mm, region, pteIndex);
+      addr += 4096;
+    }
   }
   return 0;
+}
+
+/** What a PTE maps was looked up; a huge entry is only young, and the zero page has no state. */
+function markAccessed(m: HugeState, mm: Mm, region: number, pteIndex: number): void {
+  const { flags, payload } = m.tables;
+  const slot = payload[pmdSlotOf(m.tables, mm.root, region)] * 512 + pteIndex;
+  if ((flags[slot] & (ENTRY.PRESENT | ENTRY.SPECIAL)) === ENTRY.PRESENT)
+    lruMarkAccessed(m, headOf(m.frames, payload[slot]));
 }
 
 /**

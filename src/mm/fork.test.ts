@@ -120,6 +120,19 @@ test("ANON-154 ANON-156 a pinned huge page is split in the parent; the child get
   t.unpin(pfns[100]);
 });
 
+test("ANON-154 the copies of pinned pages are young and dirty, also of a page that MADV_FREE made old and clean", () => {
+  const t = machine({ enabled: "never" });
+  const range = t.map({ pages: 2 });
+  t.fill(range);
+  const pfns = t.pfns(range);
+  t.pin(part(range, 0, 1));
+  t.madvise(range, "FREE");
+  expect(t.entry(range)).toBe("WRITE");
+  const child = of(t.fork(), range);
+  expect(t.entry(child)).toBe("WRITE YOUNG DIRTY");
+  t.unpin(pfns[0]);
+});
+
 test("ANON-154 a pinned small page is copied at fork, its neighbours are shared", () => {
   const t = machine({ enabled: "never" });
   const range = t.map({ pages: 3 });

@@ -232,7 +232,14 @@ function copyPinnedPage(
   mapNewAnonPage(m, page);
   lruAdd(m, page);
   m.tables.payload[slot] = page;
-  m.tables.flags[slot] = (entry & ~ENTRY.UFFD_WP) | ENTRY.DIRTY;
+  // A new entry, as a fault would make it: what the parent's has been through does not count.
+  const write = (copy.flags & VM.WRITE) !== 0 ? ENTRY.WRITE : 0;
+  m.tables.flags[slot] =
+    (entry & (ENTRY.PROTNONE | ENTRY.SOFT_DIRTY)) |
+    ENTRY.PRESENT |
+    ENTRY.YOUNG |
+    ENTRY.DIRTY |
+    write;
   child.rssAnon++;
   return true;
 }

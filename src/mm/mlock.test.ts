@@ -33,7 +33,14 @@ test("ANON-231 mlock of part splits the PMD and locks nothing, though smaps says
   const t = machine({ enabled: "always" });
   const range = t.mapHuge();
   const changed = t.deltas(() => t.mlock(part(range, 0, 4)));
-  expect(changed).toEqual({ thp_split_pmd: 1, nr_anon_transparent_hugepages: -1 });
+  expect(changed).toEqual({
+    thp_split_pmd: 1,
+    nr_anon_transparent_hugepages: -1,
+    // Four looks at pages of the folio make it active (ANON-071).
+    nr_active_anon: 512,
+    nr_inactive_anon: -512,
+    pgactivate: 512,
+  });
   expect([t.mlocked(range), t.smaps(range).Locked]).toEqual([NONE, 16]);
 });
 

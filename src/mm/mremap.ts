@@ -141,7 +141,7 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
 function leaveSource(m: MmState, mm: Mm, source: Vma, moved: "whole" | "part"): void {
   source.flags &= ~VM_LOCK_BITS;
   if (moved === "whole") unlinkAnonVmas(m, source);
-  mergeAround(m, mm, source);
+  else mergeAround(m, mm, source); // the part was split off only to be moved
 }
 
 function chooseTarget(mm: Mm, length: number): Addr | Err {

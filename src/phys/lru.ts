@@ -140,6 +140,21 @@ export function lruActivate(m: PhysState, pfn: Pfn): void {
   m.vmstat[VMSTAT.pgactivate] += 1 << m.frames.order[pfn];
 }
 
+/**
+ * The kernel looked a page up for its owner: the folio is referenced the first time, the second time it goes to the active
+ * list, not referenced. Active and unevictable ones are only referenced (ANON-071).
+ */
+export function lruMarkAccessed(m: PhysState, pfn: Pfn): void {
+  const { flags } = m.frames;
+  const bits = flags[pfn];
+  if ((bits & PG.REFERENCED) === 0) {
+    flags[pfn] = bits | PG.REFERENCED;
+  } else if ((bits & (PG.ACTIVE | PG.UNEVICTABLE | PG.LRU)) === PG.LRU) {
+    lruActivate(m, pfn);
+    flags[pfn] &= ~PG.REFERENCED;
+  }
+}
+
 /** To the head of the inactive list; counts pgdeactivate. No effect on inactive and unevictable folios. */
 export function lruDeactivate(m: PhysState, pfn: Pfn): void {
   if ((m.frames.flags[pfn] & (PG.ACTIVE | PG.UNEVICTABLE)) !== PG.ACTIVE) return;
