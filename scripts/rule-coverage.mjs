@@ -3,7 +3,7 @@
  * Which behaviour rules have a test, which are set aside with a reason, which are open.
  *
  * A rule is a line of docs/rules/*.md that opens with its ID. It is tested when a test's title names it, or the `rules:`
- * line of a scenario file; it is set aside when docs/rules-set-aside.md names it.
+ * line of a scenario file; it is set aside when a line of docs/rules-set-aside.md opens with it. Never both.
  *
  * Usage: node scripts/rule-coverage.mjs [--json] [--open PREFIX]
  */
@@ -67,7 +67,10 @@ export function testedRules(path, text) {
   return [];
 }
 
-/** @returns {{byPrefix: Record<string, {rules: number, tested: number, setAside: number, open: string[]}>, unknown: string[]}} */
+/**
+ * `needless`: rules that are set aside though they have a test, or set aside twice.
+ * @returns {{byPrefix: Record<string, {rules: number, tested: number, setAside: number, open: string[]}>, unknown: string[], needless: string[]}}
+ */
 export function ruleCoverage(project) {
   const defined = readRules(project);
   const tested = new Set();
@@ -76,7 +79,8 @@ export function ruleCoverage(project) {
     for (const id of testedRules(path, readFileSync(join(project, path), "utf8"))) tested.add(id);
   }
   const asidePath = join(project, "docs", "rules-set-aside.md");
-  const setAside = new Set(existsSync(asidePath) ? ruleIds(readFileSync(asidePath, "utf8")) : []);
+  const asideLines = existsSync(asidePath) ? definedRules(readFileSync(asidePath, "utf8")) : [];
+  const setAside = new Set(asideLines);
 
   const byPrefix = {};
   for (const prefix of Object.keys(RULE_FILES)) {
@@ -89,7 +93,8 @@ export function ruleCoverage(project) {
     };
   }
   const unknown = [...new Set([...tested, ...setAside])].filter((id) => !defined.has(id)).sort();
-  return { byPrefix, unknown };
+  const isWrongLine = (id, i) => tested.has(id) || asideLines.indexOf(id) !== i;
+  return { byPrefix, unknown, needless: asideLines.filter(isWrongLine) };
 }
 
 /** IDs of all rules of docs/rules. */
@@ -139,7 +144,10 @@ function main(args) {
   if (coverage.unknown.length > 0) {
     process.stdout.write(`not in docs/rules: ${coverage.unknown.join(" ")}\n`);
   }
-  return coverage.unknown.length > 0 ? 1 : 0;
+  if (coverage.needless.length > 0) {
+    process.stdout.write(`tested or named before, and set aside: ${coverage.needless.join(" ")}\n`);
+  }
+  return coverage.unknown.length + coverage.needless.length > 0 ? 1 : 0;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {

@@ -44,7 +44,7 @@ test("COLL-020 COLL-022 the thread exists while the PMD size is enabled for anon
   expect(threadsAfter({ "thp.hugepages-1024kB.enabled": "inherit" })).toBe(0);
 });
 
-test("COLL-021 shared memory of the PMD size starts it too, on 6.18 only", () => {
+test("COLL-021 COLL-501 shared memory of the PMD size starts it too, on 6.18 only", () => {
   const starting: readonly Readonly<Record<string, string>>[] = [
     ...["always", "within_size", "advise"].map((v) => ({
       "thp.hugepages-2048kB.shmem_enabled": v,
