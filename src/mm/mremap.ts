@@ -31,7 +31,7 @@ import {
 } from "./table-alloc.ts";
 import { clearUffdWp } from "./uffd-wp.ts";
 import { createVma, findVma, firstVmaIndex, VM, VM_UFFD, type Vma } from "./vma.ts";
-import { insertVma, isolateRange, mergeAround } from "./vma-edit.ts";
+import { insertVma, isolateRange, mergeAround, rejoin } from "./vma-edit.ts";
 
 /** Lengths in bytes, page multiples. */
 export interface RemapRequest {
@@ -141,7 +141,7 @@ function moveRange(m: MmState, mm: Mm, request: RemapRequest): Addr | Err {
 function leaveSource(m: MmState, mm: Mm, source: Vma, moved: "whole" | "part"): void {
   source.flags &= ~VM_LOCK_BITS;
   if (moved === "whole") unlinkAnonVmas(m, source);
-  else mergeAround(m, mm, source); // the part was split off only to be moved
+  else rejoin(m, mm, source); // the part was split off only to be moved
 }
 
 function chooseTarget(mm: Mm, length: number): Addr | Err {

@@ -97,6 +97,14 @@ export function changeVmaFlags(
  * (ANON-046). Returns the VMA that remains.
  */
 export function mergeAround(m: MmState, mm: Mm, vma: Vma): Vma {
+  const nrBefore = mm.vmas.length;
+  const merged = rejoin(m, mm, vma);
+  if (mm.vmas.length < nrBefore) m.vmaObserver?.vmaGrew(m, mm, merged);
+  return merged;
+}
+
+/** mergeAround where the kernel never split: nobody is told of a VMA that is as it was. */
+export function rejoin(m: MmState, mm: Mm, vma: Vma): Vma {
   let at = firstVmaIndex(mm.vmas, vma.start);
   let merged = vma;
   const prev = mm.vmas[at - 1];
@@ -108,7 +116,6 @@ export function mergeAround(m: MmState, mm: Mm, vma: Vma): Vma {
   const next = mm.vmas[at + 1];
   const hasNext = next !== undefined && canMerge(merged, next);
   if (hasNext) absorb(m, mm, merged, next, at + 1);
-  if (hasNext || merged !== vma) m.vmaObserver?.vmaGrew(m, mm, merged);
   return merged;
 }
 
