@@ -283,7 +283,8 @@ export function dirtyMapped(m: HugeState, mm: Mm, region: number, pteIndex: numb
     m.frames.flags[headOf(m.frames, payload[slot])] |= PG.DIRTY;
 }
 
-function isHugeMapped(m: HugeState, mm: Mm, region: number): boolean {
+/** True if the whole region is one huge entry. */
+export function isHugeMapped(m: HugeState, mm: Mm, region: number): boolean {
   const slot = pmdSlotOf(m.tables, mm.root, region);
   return slot >= 0 && (m.tables.flags[slot] & ENTRY.HUGE) !== 0;
 }

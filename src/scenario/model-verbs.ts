@@ -7,7 +7,13 @@
 import { PAGE_SIZE, type Pfn, pteIndexOf, regionOf } from "../base/address.ts";
 import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC } from "../base/errno.ts";
 import { runKhugepagedPass } from "../collapse/khugepaged.ts";
-import { dirtyMapped, handleFault, isAccessible, translateToPfn } from "../fault/fault.ts";
+import {
+  dirtyMapped,
+  handleFault,
+  isAccessible,
+  isHugeMapped,
+  translateToPfn,
+} from "../fault/fault.ts";
 import { FAULT_SIGBUS, FAULT_SIGSEGV, FAULT_WAIT, poisonOf } from "../fault/kinds.ts";
 import { shrinkDeferred } from "../huge/deferred-split-phases.ts";
 import { writeKnob } from "../huge/knobs.ts";
@@ -20,6 +26,7 @@ import { getPage, pinPages, putPage, unpinPages } from "../mm/pins.ts";
 import { allocFolio, GFP_HIGHUSER_MOVABLE } from "../phys/alloc.ts";
 import { failNextAllocs, failNextCharges } from "../phys/failing.ts";
 import { headOf, NO_PFN, PG } from "../phys/frame-table.ts";
+import { lruMarkAccessed } from "../phys/lru.ts";
 import { createMemcg } from "../phys/memcg.ts";
 import { MADV, sysMadvise } from "../syscall/madvise.ts";
 import { sysMincore } from "../syscall/mincore.ts";
@@ -286,6 +293,9 @@ function takePages(
     } else if (!isFast && access === "write") dirtyMapped(m, mm, ...place);
     const pfn = translateToPfn(m, mm, ...place);
     if ((m.frames.flags[pfn] & PG.ZERO) !== 0) continue; // a reference there is felt by nobody
+    if (isFast)
+      m.frames.flags[headOf(m.frames, pfn)] |= PG.REFERENCED; // ANON-257
+    else if (!isHugeMapped(m, mm, place[0])) lruMarkAccessed(m, headOf(m.frames, pfn)); // ANON-071
     if (action.verb === "pin") pinPages(m, mm, pfn, 1);
     else getPage(m, pfn);
     noteExtra(state, pfn, extraOf(state, pfn, action.verb));
